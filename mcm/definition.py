@@ -1,0 +1,151 @@
+"""What a detector is made from: concepts, templates, a score and its temperature."""
+
+import hashlib
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mcm.errors import InvalidDefinition
+from mcm.scores import SCORES, get_score
+
+DEFAULT_TEMPLATES = ("a photo of a {}",)
+DEFAULT_TEMPERATURE = 1.0
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Concept:
+    """An in-distribution class name. With `prompts`, these texts stand for it; else the templates do."""
+
+    name: str
+    prompts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Definition:
+    """Concepts, templates, score and temperature, checked when built.
+
+    Raises:
+        InvalidDefinition: says which part is wrong and what to do.
+    """
+
+    concepts: tuple[Concept, ...]
+    templates: tuple[str, ...] = DEFAULT_TEMPLATES
+    score: str = "mcm"
+    temperature: float = DEFAULT_TEMPERATURE
+
+    def __post_init__(self) -> None:
+        _check_concepts(self.concepts)
+        _check_templates(self.templates)
+        _check_temperature(self.temperature)
+        if get_score(self.score).contrasts and len(self.concepts) == 1:
+            raise InvalidDefinition(constant_score_message(self.score, "one concept"))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The concepts' names, in order; (k,), duplicates kept."""
+        return tuple(concept.name for concept in self.concepts)
+
+    def to_json(self) -> dict[str, Any]:
+        """The definition as plain JSON data; `definition_from_json` reads it back."""
+        return {
+            "concepts": [
+                {"name": c.name, "prompts": list(c.prompts)} if c.prompts else c.name for c in self.concepts
+            ],
+            "templates": list(self.templates),
+            "score": self.score,
+            "temperature": self.temperature,
+        }
+
+    def hash(self, fingerprint: str) -> str:
+        """Definition hash under the encoder `fingerprint`: two scores compare if and only if it is equal."""
+        canonical = json.dumps([self.to_json(), fingerprint], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def define(
+    concepts: Iterable[str | Concept],
+    *,
+    templates: Sequence[str] | None = None,
+    score: str = "mcm",
+    temperature: float | None = None,
+) -> Definition:
+    """A definition from class names; what is left out takes the score's defaults.
+
+    Raises:
+        InvalidDefinition: see `Definition`.
+    """
+    return Definition(
+        concepts=tuple(c if isinstance(c, Concept) else Concept(c) for c in concepts),
+        templates=DEFAULT_TEMPLATES if templates is None else tuple(templates),
+        score=score,
+        temperature=DEFAULT_TEMPERATURE if temperature is None else float(temperature),
+    )
+
+
+def definition_from_json(data: dict[str, Any]) -> Definition:
+    """The definition that `Definition.to_json` wrote."""
+    concepts = (
+        c if isinstance(c, str) else Concept(c["name"], tuple(c.get("prompts") or ()))
+        for c in data["concepts"]
+    )
+    return define(concepts, templates=data["templates"], score=data["score"], temperature=data["temperature"])
+
+
+def duplicate_concepts(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Groups of names that are the same but for case and white space, in order of first appearance."""
+    folded = [" ".join(name.casefold().split()) for name in names]
+    counts = Counter(folded)
+    groups: dict[str, list[str]] = {}
+    for name, key in zip(names, folded, strict=True):
+        if counts[key] > 1:
+            groups.setdefault(key, []).append(name)
+    return [tuple(group) for group in groups.values()]
+
+
+def constant_score_message(score: str, cause: str) -> str:
+    """Why `score` is refused when the concepts do not differ, and which scores work."""
+    working = [s.name for s in SCORES.values() if not s.contrasts]
+    return (
+        f"the score {score!r} compares concepts, and with {cause} it is the same for every image; "
+        f"add concepts, or use {' or '.join(working)}"
+    )
+
+
+def _check_concepts(concepts: tuple[Concept, ...]) -> None:
+    if not concepts:
+        raise InvalidDefinition("concepts is empty; give at least one class name")
+    for position, concept in enumerate(concepts):
+        check_text(concept.name, f"concept {position}")
+        for prompt in concept.prompts:
+            check_text(prompt, f"a prompt of concept {concept.name!r}")
+
+
+def _check_templates(templates: tuple[str, ...]) -> None:
+    if not templates:
+        raise InvalidDefinition("templates is empty; give at least one text with {} in it")
+    for template in templates:
+        check_text(template, "a template")
+        if template.count("{}") != 1:
+            raise InvalidDefinition(f"the template {template!r} must contain {{}} exactly once")
+
+
+def _check_temperature(temperature: float) -> None:
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise InvalidDefinition(f"temperature must be a finite number above 0, not {temperature}")
+
+
+def check_text(text: str, what: str) -> None:
+    """Refuse a text that is blank or carries control characters.
+
+    Raises:
+        InvalidDefinition: names `what`.
+    """
+    if not text.strip():
+        raise InvalidDefinition(f"{what} is blank")
+    if _CONTROL.search(text):
+        raise InvalidDefinition(f"{what} contains control characters: {text!r}")

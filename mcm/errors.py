@@ -1,0 +1,104 @@
+"""Every error that mcm raises.
+
+McmError
++-- InvalidInput (also a ValueError)   the caller's input is wrong: the message says what and what to do
+|   +-- InvalidDefinition              concepts, templates, score or temperature
+|   +-- InvalidEmbeddings              wrong shape, zero or non-finite vectors
+|   +-- ImageError                     one image cannot be used
+|   |   +-- ImageTooLarge              more bytes or pixels than the limit
+|   |   +-- UnsupportedImage           not an image, or a format that is not read here
+|   |   +-- BrokenImage                an image that cannot be decoded whole
+|   +-- TooFewScores                   a calibration that cannot keep its promise
+|   +-- InvalidDetectorFile            a detector file that is malformed or contradicts itself
++-- Mismatch                           things made under different definitions or encoders
+|   +-- EncoderMismatch
+|   +-- DefinitionMismatch
++-- NotCalibrated                      a verdict was asked for and there is no threshold
++-- EncoderError                       the encoder failed
+|   +-- EncoderLoadError               weights missing, damaged or of another architecture
++-- MissingExtra                       an optional part of the package is not installed
++-- ClientError                        see mcm.client
+"""
+
+
+class McmError(Exception):
+    """Root of all errors raised by mcm."""
+
+
+class InvalidInput(McmError, ValueError):
+    """The caller's input is wrong."""
+
+
+class InvalidDefinition(InvalidInput):
+    """Concepts, templates, score or temperature cannot be used together."""
+
+
+class InvalidEmbeddings(InvalidInput):
+    """Embeddings of the wrong shape, or zero or non-finite ones."""
+
+
+class ImageError(InvalidInput):
+    """One image cannot be used."""
+
+
+class ImageTooLarge(ImageError):
+    """More bytes or pixels than the limit."""
+
+
+class UnsupportedImage(ImageError):
+    """Not an image, or in a format or mode that is not read here."""
+
+
+class BrokenImage(ImageError):
+    """An image that cannot be decoded whole."""
+
+
+class TooFewScores(InvalidInput):
+    """Too few calibration scores for the promise that was asked for.
+
+    `needed` is the smallest number of scores with which the promise can be kept.
+    """
+
+    def __init__(self, message: str, *, needed: int) -> None:
+        super().__init__(message)
+        self.needed = needed
+
+
+class InvalidDetectorFile(InvalidInput):
+    """A detector file that is malformed or contradicts itself."""
+
+
+class Mismatch(McmError):
+    """Things made under different definitions or encoders cannot be compared."""
+
+
+class EncoderMismatch(Mismatch):
+    """Made by another encoder (the fingerprints differ)."""
+
+
+class DefinitionMismatch(Mismatch):
+    """Made under another definition (the definition hashes differ)."""
+
+
+class NotCalibrated(McmError):
+    """A verdict was asked for, and the detector has no threshold."""
+
+
+class EncoderError(McmError):
+    """The encoder failed."""
+
+
+class EncoderLoadError(EncoderError):
+    """Weights are missing, damaged, or of another architecture."""
+
+
+class MissingExtra(McmError, ImportError):
+    """An optional part of the package is not installed."""
+
+    def __init__(self, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs an extra: pip install 'mcm-ood[{extra}]'")
+        self.extra = extra
+
+
+class ClientError(McmError):
+    """Root of the errors that the client SDK raises."""

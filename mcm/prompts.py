@@ -1,0 +1,56 @@
+"""Class names x templates -> prompts -> pooled concept embeddings."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from mcm.definition import Concept, Definition, constant_score_message
+from mcm.detector import Detector
+from mcm.embeddings import Vectors, unit_rows
+from mcm.encoders.protocol import Encoder
+from mcm.errors import InvalidDefinition
+from mcm.scores import get_score
+
+
+def prompts_of(concept: Concept, templates: Sequence[str]) -> list[str]:
+    """The texts that stand for a concept: its own prompts, else its name in every template."""
+    return list(concept.prompts) or [template.replace("{}", concept.name) for template in templates]
+
+
+def distinct_prompts(definition: Definition) -> list[str]:
+    """Every prompt of the definition once, in order of first appearance."""
+    return list(dict.fromkeys(prompt for prompts in _prompts(definition) for prompt in prompts))
+
+
+def pool_prompts(definition: Definition, prompts: Sequence[str], embeddings: Vectors) -> Vectors:
+    """Concept embeddings (k, d) from the embeddings (m, d) of the m distinct `prompts`.
+
+    The prompts of a concept are averaged and normalised again (Radford et al., ICML 2021, 3.1.4).
+
+    Raises:
+        InvalidDefinition: all concepts have the same embedding and the score needs them to differ.
+    """
+    row = {prompt: i for i, prompt in enumerate(prompts)}
+    means = [
+        embeddings[[row[p] for p in texts]].mean(axis=0, dtype=np.float64) for texts in _prompts(definition)
+    ]
+    matrix = unit_rows(np.stack(means))
+    if get_score(definition.score).contrasts and np.allclose(matrix, matrix[0], rtol=0, atol=1e-6):
+        raise InvalidDefinition(constant_score_message(definition.score, "equal concept embeddings"))
+    return matrix
+
+
+def build_detector(definition: Definition, encoder: Encoder) -> Detector:
+    """An uncalibrated detector: every distinct prompt is encoded once.
+
+    Raises:
+        InvalidDefinition: see `pool_prompts`.
+        EncoderError: the encoder failed.
+    """
+    prompts = distinct_prompts(definition)
+    matrix = pool_prompts(definition, prompts, encoder.encode_texts(prompts))
+    return Detector(definition, encoder.fingerprint, matrix)
+
+
+def _prompts(definition: Definition) -> Iterator[list[str]]:
+    return (prompts_of(concept, definition.templates) for concept in definition.concepts)
