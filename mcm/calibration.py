@@ -60,6 +60,9 @@ class Calibration:
         return np.asarray((1 + below) / (n + 1), dtype=np.float64)
 
 
+UNCALIBRATED = Calibration()
+
+
 class Threshold(NamedTuple):
     """What a method finds: the threshold and, where it keeps a promise, k, the rates and the words."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mcm.calibration import Calibration
+from mcm.calibration import UNCALIBRATED, Calibration
 from mcm.definition import Definition
 from mcm.embeddings import Vectors
 from mcm.errors import EncoderMismatch, NotCalibrated
@@ -48,7 +48,7 @@ class Detector:
     definition: Definition
     fingerprint: str
     matrix: Vectors
-    calibration: Calibration = Calibration()
+    calibration: Calibration = UNCALIBRATED
 
     @property
     def definition_hash(self) -> str:
