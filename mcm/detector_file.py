@@ -1,1 +1,219 @@
-"""To be written."""
+"""The portable detector: one JSON file that moves between machine, git and server, and cannot lie.
+
+Reading checks everything that can be checked without an encoder: shapes, unit rows, the definition
+hash, and that the certificate is what its method gives from the scores in the file. With an encoder
+at hand, `check_matrix` holds the matrix against freshly encoded prompts.
+"""
+
+import base64
+import binascii
+import json
+import math
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from mcm import wire
+from mcm.calibration import Calibration, Certificate, calibrate, manual
+from mcm.definition import Definition, definition_from_json
+from mcm.detector import Detector
+from mcm.embeddings import Vectors
+from mcm.errors import InvalidDefinition, InvalidDetectorFile, InvalidInput
+from mcm.scores import Floats
+
+SCHEMA_VERSION = 1
+MATRIX_TOLERANCE = 1e-4
+_UNIT_TOLERANCE = 1e-4
+_CHECKED = ("false_alarm_rate", "confidence", "n", "k", "threshold", "expected_rate", "rate_interval")
+
+
+def write_detector_file(detector: Detector, encoder_name: str) -> str:
+    """The detector as the text of a file: sorted, indented JSON, so that two versions can be compared.
+
+    Raises:
+        InvalidDetectorFile: the definition has values that a file cannot carry.
+    """
+    data = to_file(detector, encoder_name).model_dump(mode="json")
+    return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def read_detector_file(text: str | bytes) -> Detector:
+    """The detector that `write_detector_file` wrote, number for number.
+
+    Raises:
+        InvalidDetectorFile: malformed, or it contradicts itself; one line says where.
+    """
+    return from_file(parse_detector_file(text))
+
+
+def parse_detector_file(text: str | bytes) -> wire.DetectorFile:
+    """The file's fields, each valid by itself; `from_file` checks that they agree.
+
+    Raises:
+        InvalidDetectorFile: not JSON, another schema version, or a field that is missing or wrong.
+    """
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidDetectorFile(f"the detector file is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise InvalidDetectorFile("a detector file is a JSON object, as `mcm detector export` writes it")
+    version = data.get("schema_version")
+    if type(version) is not int or version != SCHEMA_VERSION:
+        raise InvalidDetectorFile(
+            f"the detector file has schema_version {version!r:.50}; "
+            f"this version of mcm reads {SCHEMA_VERSION}"
+        )
+    return _validated(data)
+
+
+def to_file(detector: Detector, encoder_name: str) -> wire.DetectorFile:
+    """The detector in the shape of the HTTP contract. `encoder_name` is for people; the fingerprint binds.
+
+    Raises:
+        InvalidDetectorFile: the definition has values that a file cannot carry.
+    """
+    certificate = detector.calibration.certificate
+    return _validated(
+        {
+            "definition": detector.definition.to_json(),
+            "encoder": {"name": encoder_name, "fingerprint": detector.fingerprint},
+            "dim": detector.matrix.shape[1],
+            "matrix": base64.b64encode(detector.matrix.astype("<f4").tobytes()).decode("ascii"),
+            "calibration_scores": detector.calibration.scores.tolist(),
+            "certificate": None if certificate is None else wire.Certificate.model_validate(certificate),
+        }
+    )
+
+
+def from_file(file: wire.DetectorFile) -> Detector:
+    """The detector of a file whose parts agree.
+
+    Raises:
+        InvalidDetectorFile: they do not, or the definition is wrong; one line says where.
+    """
+    try:
+        definition = definition_from_json(file.definition.model_dump())
+    except InvalidDefinition as error:
+        raise InvalidDetectorFile(f"the detector file's definition is wrong: {error}") from error
+    matrix = _matrix(file.matrix, len(definition.concepts), file.dim)
+    calibration = _calibration(file, definition)
+    return Detector(definition, file.encoder.fingerprint, matrix, calibration)
+
+
+def check_matrix(detector: Detector, fresh_matrix: Vectors) -> None:
+    """Hold the matrix of a file against the one that its own encoder makes of its prompts, both (k, d).
+
+    Raises:
+        InvalidDetectorFile: they differ by more than MATRIX_TOLERANCE somewhere.
+    """
+    if detector.matrix.shape != fresh_matrix.shape:
+        raise InvalidDetectorFile(
+            f"the detector file's matrix is {_shape(detector.matrix)}, "
+            f"the encoder makes {_shape(fresh_matrix)}"
+        )
+    difference = np.abs(detector.matrix - fresh_matrix).max(axis=1)
+    worst = int(difference.argmax())
+    if not difference[worst] <= MATRIX_TOLERANCE:
+        raise InvalidDetectorFile(
+            f"the detector file's embedding of concept {detector.definition.names[worst]!r} differs by "
+            f"{difference[worst]:.2g} from what its encoder makes of the prompts; create the detector again"
+        )
+
+
+def _validated(data: dict[str, Any]) -> wire.DetectorFile:
+    try:
+        return wire.DetectorFile.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidDetectorFile(f"the detector file is wrong at {where}: {first['msg']}") from error
+
+
+def _matrix(text: str, concepts: int, dim: int) -> Vectors:
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidDetectorFile(f"the detector file's matrix is not base64: {error}") from error
+    if len(data) != 4 * concepts * dim:
+        raise InvalidDetectorFile(
+            f"the detector file's matrix has {len(data)} bytes; {concepts} concepts of {dim} float32 "
+            f"numbers have {4 * concepts * dim}"
+        )
+    matrix = np.frombuffer(data, dtype="<f4").astype(np.float32).reshape(concepts, dim)
+    if not np.isfinite(matrix).all():
+        raise InvalidDetectorFile("the detector file's matrix holds numbers that are not finite")
+    lengths = np.linalg.norm(matrix.astype(np.float64), axis=1)
+    if (np.abs(lengths - 1) > _UNIT_TOLERANCE).any():
+        raise InvalidDetectorFile(
+            f"row {int(np.abs(lengths - 1).argmax())} of the detector file's matrix is not of length 1"
+        )
+    return matrix
+
+
+def _calibration(file: wire.DetectorFile, definition: Definition) -> Calibration:
+    scores = np.sort(np.asarray(file.calibration_scores, dtype=np.float64))
+    if file.certificate is None:
+        return Calibration(scores)
+    expected_hash = definition.hash(file.encoder.fingerprint)
+    if file.certificate.definition_hash != expected_hash:
+        raise InvalidDetectorFile(
+            "the detector file's certificate belongs to another definition or encoder: its definition_hash "
+            f"is not {expected_hash}; calibrate the detector again"
+        )
+    return Calibration(scores, _certificate(file.certificate, scores))
+
+
+def _certificate(claimed: wire.Certificate, scores: Floats) -> Certificate:
+    """The certificate that the scores give, if the file claims nothing else. Its words are always ours."""
+    given = _recomputed(claimed, scores)
+    for name in _CHECKED:
+        claim, truth = getattr(claimed, name), getattr(given, name)
+        if not _equal(claim, truth):
+            raise InvalidDetectorFile(
+                f"the detector file's certificate claims {name} {claim!r:.60}, but the method "
+                f"{given.method!r} gives {truth} from its {scores.size} scores"
+            )
+    return replace(given, threshold=claimed.threshold, created_at=_utc(claimed.created_at))
+
+
+def _recomputed(claimed: wire.Certificate, scores: Floats) -> Certificate:
+    try:
+        if claimed.method == "manual":
+            calibration = manual(claimed.threshold, claimed.definition_hash, scores)
+        else:
+            calibration = calibrate(
+                scores,
+                claimed.definition_hash,
+                method=claimed.method,
+                false_alarm_rate=math.nan if claimed.false_alarm_rate is None else claimed.false_alarm_rate,
+            )
+    except InvalidInput as error:
+        raise InvalidDetectorFile(f"the detector file's certificate cannot be true: {error}") from error
+    assert calibration.certificate is not None  # both functions set one
+    return calibration.certificate
+
+
+def _equal(claimed: Any, given: Any) -> bool:
+    """Equal up to what another version of numpy or scipy may change in the last digits."""
+    if isinstance(claimed, tuple) and isinstance(given, tuple):
+        return len(claimed) == len(given) and all(map(_equal, claimed, given))
+    if isinstance(claimed, float) and isinstance(given, float):
+        return math.isclose(claimed, given, rel_tol=1e-9)
+    return bool(claimed == given)
+
+
+def _utc(moment: datetime) -> datetime:
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidDetectorFile(
+            f"the detector file's certificate has an impossible date {moment}"
+        ) from error
+
+
+def _shape(matrix: Vectors) -> str:
+    return " x ".join(map(str, matrix.shape))
