@@ -1,0 +1,150 @@
+"""The engine under the store: SQLite settings, transactions, migrations and the one seam for errors."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
+from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from app.store.errors import StoreUnavailable
+from app.store.tables import CounterRow
+
+MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+BUSY_TIMEOUT_S = 30
+_WRITES = "mcm_writes"
+
+
+class Database:
+    """Connections to one database, from any thread.
+
+    `read` gives no transaction: a read is one statement, and so a consistent snapshot. `write` gives a
+    transaction that waits for its turn first, so that it never fails half-way because of another writer.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._url = make_url(url)
+            self._engine = _open(self._url)
+        except (ArgumentError, ImportError) as error:  # not a URL, or its driver is not installed
+            raise StoreUnavailable(f"the database URL cannot be used: {error}") from error
+        self._writer = self._engine.execution_options(**{_WRITES: True})
+        self._turn = threading.Lock()
+
+    def migrate(self) -> None:
+        """Bring the tables up to this version of the code; on SQLite, make the file and its folder.
+
+        Raises:
+            StoreUnavailable: the database cannot be opened, or a newer version of the code made it.
+        """
+        if self._url.get_backend_name() == "sqlite":
+            _make_folder(Path(str(self._url.database)))
+        with translated(), self._writer.begin() as connection:
+            config = alembic_config(connection)
+            _refuse_newer(connection, config)
+            command.upgrade(config, "head")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection for one statement.
+
+        Raises:
+            StoreUnavailable: the database cannot be asked.
+        """
+        with translated(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction in which nobody else writes; rolled back if the block raises.
+
+        Raises:
+            StoreUnavailable: the database cannot be written, or the turn did not come in time.
+        """
+        # Writers of this process wait here and not in the database, where each would hold a connection
+        # of the pool and keep readers out.
+        if not self._turn.acquire(timeout=BUSY_TIMEOUT_S):
+            raise StoreUnavailable("the detector store is busy with other writes; try again")
+        try:
+            with translated(), self._writer.begin() as connection:
+                # What BEGIN IMMEDIATE is to SQLite, this row's lock is to PostgreSQL.
+                connection.execute(select(CounterRow.value).with_for_update())
+                yield connection
+        finally:
+            self._turn.release()
+
+
+def alembic_config(connection: Connection) -> Config:
+    """Alembic's settings for running commands on `connection`, with no file and no logging set up."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise the database's errors as StoreUnavailable: the one seam for them."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise StoreUnavailable(f"the detector store cannot be used: {error.orig}") from error
+    except PoolTimeout as error:
+        raise StoreUnavailable("the detector store is busy: no connection came free; try again") from error
+
+
+def _open(url: URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True)
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+        raise StoreUnavailable("an SQLite store needs a file: sqlite:///PATH")
+    engine = create_engine(url)
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    # The driver would begin transactions by itself, DEFERRED, which fail at once when two turn into writers.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    if connection.get_execution_options().get(_WRITES):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _make_folder(file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(f"the folder of the detector store cannot be made: {error}") from error
+
+
+def _refuse_newer(connection: Connection, config: Config) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    unknown = set(MigrationContext.configure(connection).get_current_heads()) - known
+    if unknown:
+        raise StoreUnavailable(
+            f"a newer version of this service made the database (its schema is {', '.join(unknown)}); "
+            "run that version or a later one, or restore a backup"
+        )

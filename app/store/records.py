@@ -1,0 +1,125 @@
+"""What the store gives back, and how columns and mcm's data turn into each other, bit for bit."""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+import numpy as np
+
+from mcm.calibration import UNCALIBRATED, Calibration, Certificate
+from mcm.definition import Definition, definition_from_json
+from mcm.embeddings import Vectors
+from mcm.scores import Floats
+
+_FLOAT32 = np.dtype("<f4")
+_FLOAT64 = np.dtype("<f8")
+
+
+@dataclass(frozen=True, eq=False)
+class StoredDetector:
+    """A detector as one encoder sees it.
+
+    `matrix` (k, d) is None if that encoder never encoded this definition. `calibrated_elsewhere` says that
+    scores or a threshold are kept under another encoder. Times are in UTC.
+    """
+
+    name: str
+    revision: int
+    definition: Definition
+    created_at: datetime
+    updated_at: datetime
+    matrix: Vectors | None
+    calibration: Calibration
+    calibrated_elsewhere: bool
+
+
+@dataclass(frozen=True)
+class StoredSummary:
+    """A detector in a list: everything that no encoder has a part in."""
+
+    name: str
+    revision: int
+    definition: Definition
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def score(self) -> str:
+        """The name of the definition's score."""
+        return self.definition.score
+
+    @property
+    def k(self) -> int:
+        """The number of concepts."""
+        return len(self.definition.concepts)
+
+
+@dataclass(frozen=True, eq=False)
+class Replaced:
+    """What `Store.replace` did: `dropped_calibration` says that scores or a threshold went out of force."""
+
+    stored: StoredDetector
+    created: bool
+    dropped_calibration: bool
+
+
+def definition_to_text(definition: Definition) -> str:
+    """The definition as JSON text."""
+    return json.dumps(definition.to_json(), separators=(",", ":"))
+
+
+def definition_from_text(text: str) -> Definition:
+    """The definition that `definition_to_text` wrote."""
+    return definition_from_json(json.loads(text))
+
+
+def matrix_to_bytes(matrix: Vectors) -> bytes:
+    """Rows of little-endian float32."""
+    return np.ascontiguousarray(matrix, dtype=_FLOAT32).tobytes()
+
+
+def matrix_from_bytes(data: bytes, k: int, dim: int) -> Vectors:
+    """The read-only matrix (k, dim) that `matrix_to_bytes` wrote."""
+    return np.frombuffer(data, dtype=_FLOAT32).reshape(k, dim).astype(np.float32, copy=False)
+
+
+def scores_to_bytes(scores: Floats) -> bytes:
+    """Little-endian float64."""
+    return np.ascontiguousarray(scores, dtype=_FLOAT64).tobytes()
+
+
+def certificate_to_text(certificate: Certificate | None) -> str | None:
+    """The certificate as JSON text, its time as in RFC 3339."""
+    if certificate is None:
+        return None
+    return json.dumps(asdict(certificate) | {"created_at": certificate.created_at.isoformat()})
+
+
+def calibration_from_columns(scores: bytes | None, certificate: str | None) -> Calibration:
+    """The calibration that the columns hold; both are None where there is no row."""
+    if scores is None:
+        return UNCALIBRATED
+    ascending = np.frombuffer(scores, dtype=_FLOAT64).astype(np.float64, copy=False)
+    return Calibration(ascending, None if certificate is None else _certificate_from_text(certificate))
+
+
+def is_empty(calibration: Calibration) -> bool:
+    """Whether it holds neither scores nor a threshold."""
+    return calibration.certificate is None and calibration.scores.size == 0
+
+
+def same_calibration(one: Calibration, other: Calibration) -> bool:
+    """Whether scores and certificate are equal."""
+    return one.certificate == other.certificate and np.array_equal(one.scores, other.scores)
+
+
+def _certificate_from_text(text: str) -> Certificate:
+    data = json.loads(text)
+    interval = data["rate_interval"]
+    return Certificate(
+        **data
+        | {
+            "rate_interval": None if interval is None else (interval[0], interval[1]),
+            "created_at": datetime.fromisoformat(data["created_at"]),
+        }
+    )
