@@ -31,11 +31,7 @@ _CHECKED = ("false_alarm_rate", "confidence", "n", "k", "threshold", "expected_r
 
 
 def write_detector_file(detector: Detector, encoder_name: str) -> str:
-    """The detector as the text of a file: sorted, indented JSON, so that two versions can be compared.
-
-    Raises:
-        InvalidDetectorFile: the definition has values that a file cannot carry.
-    """
+    """The detector as the text of a file: sorted, indented JSON, so that two versions can be compared."""
     data = to_file(detector, encoder_name).model_dump(mode="json")
     return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
@@ -71,19 +67,16 @@ def parse_detector_file(text: str | bytes) -> wire.DetectorFile:
 
 
 def to_file(detector: Detector, encoder_name: str) -> wire.DetectorFile:
-    """The detector in the shape of the HTTP contract. `encoder_name` is for people; the fingerprint binds.
-
-    Raises:
-        InvalidDetectorFile: the definition has values that a file cannot carry.
-    """
+    """The detector in the shape of the HTTP contract. `encoder_name` is for people; the fingerprint binds."""
     certificate = detector.calibration.certificate
-    return _validated(
+    return wire.DetectorFile.model_validate(
         {
             "definition": detector.definition.to_json(),
             "encoder": {"name": encoder_name, "fingerprint": detector.fingerprint},
             "dim": detector.matrix.shape[1],
             "matrix": base64.b64encode(detector.matrix.astype("<f4").tobytes()).decode("ascii"),
-            "calibration_scores": detector.calibration.scores.tolist(),
+            # + 0.0 makes every zero positive: sorting may swap 0.0 and -0.0, and the text must be stable
+            "calibration_scores": (detector.calibration.scores + 0.0).tolist(),
             "certificate": None if certificate is None else wire.Certificate.model_validate(certificate),
         }
     )
@@ -155,7 +148,7 @@ def _matrix(text: str, concepts: int, dim: int) -> Vectors:
 
 
 def _calibration(file: wire.DetectorFile, definition: Definition) -> Calibration:
-    scores = np.sort(np.asarray(file.calibration_scores, dtype=np.float64))
+    scores = np.asarray(file.calibration_scores, dtype=np.float64)
     if file.certificate is None:
         return Calibration(scores)
     expected_hash = definition.hash(file.encoder.fingerprint)

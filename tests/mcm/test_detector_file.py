@@ -244,12 +244,6 @@ def test_scores_without_a_threshold_go_on_giving_p_values() -> None:
     assert found.calibration.p_values([0.0]) == [1 / 41]
 
 
-def test_what_the_contract_cannot_carry_is_refused_when_written() -> None:
-    odd = build_detector(define(["red", "blue"], temperature=1e-9), ColourEncoder())
-    with pytest.raises(InvalidDetectorFile, match=r"definition\.temperature"):
-        to_file(odd, "colours")
-
-
 def test_the_parts_are_the_http_contract_s() -> None:
     original = detector()
     file = parse_detector_file(write_detector_file(original, "colours"))
