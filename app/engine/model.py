@@ -1,0 +1,86 @@
+"""What the model thread does: one batch of one kind at a time through the encoder."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from app.engine.calls import Job, Lane
+from app.engine.isolation import Vector, encode_isolating
+from app.engine.stats import Stats
+from app.engine.text_cache import TextCache
+from app.engine.worker import Deliver, Handler
+from mcm.embeddings import Vectors
+from mcm.encoders import Encoder, Pixels
+from mcm.errors import EncoderError
+
+_log = logging.getLogger(__name__)
+
+
+class Model:
+    """Handlers of the model thread. `busy_s` is the heartbeat: how long the present forward has lasted."""
+
+    def __init__(self, encoder: Encoder, cache: TextCache, deliver: Deliver, stats: Stats) -> None:
+        self._encoder, self._cache, self._deliver, self._stats = encoder, cache, deliver, stats
+        self._since: float | None = None
+        self.handlers: dict[Lane, Handler] = {
+            Lane.WARMUP: self._warmup,
+            Lane.IMAGES: self._images,
+            Lane.TEXTS: self._texts,
+        }
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds since the present forward began; 0 between two."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def _warmup(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            try:
+                self._encoder.warmup()
+            except Exception as error:
+                _log.exception("the encoder failed to warm up")
+                self._deliver([(job, EncoderError(f"the encoder failed to warm up: {error}"))])
+            else:
+                self._deliver([(job, None)])
+
+    def _images(self, jobs: list[Job]) -> None:
+        pixels = np.stack([job.work for job in jobs])
+        outcomes = encode_isolating(self._encode_images, pixels, self._encoder.dim)
+        failed = sum(isinstance(outcome, EncoderError) for outcome in outcomes)
+        self._stats.add(image_batches=1, forwarded=len(jobs) - failed, failed=failed)
+        self._deliver(list(zip(jobs, outcomes, strict=True)))
+
+    def _texts(self, jobs: list[Job]) -> None:
+        texts = list(dict.fromkeys(job.work for job in jobs))
+        outcomes: dict[str, Vector | EncoderError] = {
+            **self._cache.get(texts)
+        }  # another call may have brought the same texts meanwhile
+        fresh = [text for text in texts if text not in outcomes]
+        if fresh:
+            encoded = encode_isolating(self._encode_texts, fresh, self._encoder.dim)
+            self._stats.add(text_batches=1, texts=len(fresh))
+            for text, outcome in zip(fresh, encoded, strict=True):
+                outcomes[text] = outcome
+                if not isinstance(outcome, EncoderError):
+                    self._cache.put(text, outcome)
+        self._deliver([(job, outcomes[job.work]) for job in jobs])
+
+    def _encode_images(self, pixels: Pixels) -> Vectors:
+        with self._forward():
+            return self._encoder.encode_images(pixels)
+
+    def _encode_texts(self, texts: Sequence[str]) -> Vectors:
+        with self._forward():
+            return self._encoder.encode_texts(texts)
+
+    @contextmanager
+    def _forward(self) -> Iterator[None]:
+        self._since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._since = None
