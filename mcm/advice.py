@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcm.definition import Definition, duplicate_concepts
+from mcm.definition import Definition, duplicate_concepts, folded_name
 from mcm.embeddings import Vectors
 from mcm.prompts import prompts_of
 
 NEAR_SYNONYM_COSINE = 0.9
 MAX_SYNONYMS = 100
 _SHOWN = 5
+_BLOCK = 2**22  # cosines in memory at once: 10,000 concepts squared would take 400 MB
 
 
 @dataclass(frozen=True)
@@ -34,36 +35,41 @@ class Synonyms:
 def cut_concepts(
     definition: Definition, truncated: Callable[[Sequence[str]], list[bool]]
 ) -> list[tuple[str, str]]:
-    """(concept, prompt) of each prompt that is longer than the encoder reads."""
+    """(concept, prompt) of each prompt that is longer than the encoder reads; see `Encoder.truncated`."""
     pairs = [(c.name, p) for c in definition.concepts for p in prompts_of(c, definition.templates)]
     flags = truncated([prompt for _, prompt in pairs])
     return [pair for pair, cut in zip(pairs, flags, strict=True) if cut]
 
 
 def near_synonyms(definition: Definition, matrix: Vectors) -> list[Synonyms]:
-    """Pairs of differently named concepts with cosine >= NEAR_SYNONYM_COSINE, nearest first, at most 100."""
+    """Pairs of concepts with cosine >= NEAR_SYNONYM_COSINE, nearest first, at most MAX_SYNONYMS.
+
+    `matrix` (k, d): unit rows, one a concept. A pair is given once, in the definition's order; names that
+    `duplicate_concepts` calls the same are no pair.
+    """
     names = definition.names
-    found: list[Synonyms] = []
-    for i in range(len(names) - 1):  # row by row: 10,000 concepts squared would not fit
-        cosines = matrix[i + 1 :] @ matrix[i]
-        found += [
-            Synonyms(names[i], names[i + 1 + j], float(cosines[j]))
-            for j in np.flatnonzero(cosines >= NEAR_SYNONYM_COSINE)
-            if names[i + 1 + j].casefold().split() != names[i].casefold().split()
-        ]
-        found = sorted(found, key=lambda pair: -pair.cosine)[:MAX_SYNONYMS]
-    return found
+    _, same = np.unique([folded_name(name) for name in names], return_inverse=True)
+    found: list[tuple[float, int, int]] = []
+    step = max(1, _BLOCK // len(names))
+    for start in range(0, len(names), step):
+        cosines = matrix[start : start + step] @ matrix[start:].T
+        differ = same[start : start + step, None] != same[start:]
+        found = _nearest(found, np.triu(np.where(differ, cosines, 0), k=1), start)
+    return [Synonyms(names[i], names[j], min(cosine, 1.0)) for cosine, i, j in found]
 
 
 def advise(definition: Definition, truncated: Callable[[Sequence[str]], list[bool]]) -> list[Advice]:
-    """Warnings about duplicate concepts and cut prompts; an empty list when there is nothing to say."""
+    """Warnings about duplicate concepts and cut prompts; an empty list when there is nothing to say.
+
+    `truncated` is the encoder's own.
+    """
     advice = []
     if duplicates := duplicate_concepts(definition.names):
         groups = _some([" = ".join(map(repr, group)) for group in duplicates])
         advice.append(
             Advice(
                 "duplicate-concepts",
-                f"concepts that are the same but for case and space: {groups}; all are kept",
+                f"concepts that are the same but for case, space and Unicode form: {groups}; all are kept",
             )
         )
     if cut := cut_concepts(definition, truncated):
@@ -75,6 +81,20 @@ def advise(definition: Definition, truncated: Callable[[Sequence[str]], list[boo
             )
         )
     return advice
+
+
+def _nearest(
+    found: list[tuple[float, int, int]], cosines: Vectors, start: int
+) -> list[tuple[float, int, int]]:
+    """The nearest of the pairs `found` and those in `cosines`, whose rows and columns begin at `start`."""
+    close = cosines >= NEAR_SYNONYM_COSINE
+    if len(found) == MAX_SYNONYMS:
+        close &= cosines > found[-1][0]
+    first, second = np.nonzero(close)
+    values = cosines[first, second]
+    best = np.argsort(-values, kind="stable")[:MAX_SYNONYMS]
+    found = found + [(float(values[b]), start + int(first[b]), start + int(second[b])) for b in best]
+    return sorted(found, key=lambda pair: -pair[0])[:MAX_SYNONYMS]
 
 
 def _some(items: list[str]) -> str:

@@ -4,9 +4,10 @@ import hashlib
 import json
 import math
 import re
-from collections import Counter
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from mcm.errors import InvalidDefinition
@@ -14,7 +15,9 @@ from mcm.scores import SCORES, get_score
 
 DEFAULT_TEMPLATES = ("a photo of a {}",)
 DEFAULT_TEMPERATURE = 1.0
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+MIN_TEMPERATURE = 1e-6
+MAX_TEMPERATURE = 1e6
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,9 @@ class Concept:
 class Definition:
     """Concepts, templates, score and temperature, checked when built.
 
+    `concepts` (k,), k >= 1, duplicates kept; `templates`, each with one `{}` for the name; `score`, a key
+    of `mcm.SCORES`; `temperature` in [1e-6, 1e6].
+
     Raises:
         InvalidDefinition: says which part is wrong and what to do.
     """
@@ -41,11 +47,11 @@ class Definition:
     def __post_init__(self) -> None:
         _check_concepts(self.concepts)
         _check_templates(self.templates)
-        _check_temperature(self.temperature)
+        object.__setattr__(self, "temperature", _checked_temperature(self.temperature))
         if get_score(self.score).contrasts and len(self.concepts) == 1:
             raise InvalidDefinition(constant_score_message(self.score, "one concept"))
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The concepts' names, in order; (k,), duplicates kept."""
         return tuple(concept.name for concept in self.concepts)
@@ -77,13 +83,16 @@ def define(
     """A definition from class names; what is left out takes the score's defaults.
 
     Raises:
-        InvalidDefinition: see `Definition`.
+        InvalidDefinition: see `Definition`; or one text was given where a list of them is due.
     """
+    for what, texts in (("concepts", concepts), ("templates", templates)):
+        if isinstance(texts, str):
+            raise InvalidDefinition(f"{what} must be a list of texts, not the one text {texts!r}")
     return Definition(
         concepts=tuple(c if isinstance(c, Concept) else Concept(c) for c in concepts),
         templates=DEFAULT_TEMPLATES if templates is None else tuple(templates),
         score=score,
-        temperature=DEFAULT_TEMPERATURE if temperature is None else float(temperature),
+        temperature=DEFAULT_TEMPERATURE if temperature is None else temperature,
     )
 
 
@@ -96,15 +105,17 @@ def definition_from_json(data: dict[str, Any]) -> Definition:
     return define(concepts, templates=data["templates"], score=data["score"], temperature=data["temperature"])
 
 
-def duplicate_concepts(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Groups of names that are the same but for case and white space, in order of first appearance."""
-    folded = [" ".join(name.casefold().split()) for name in names]
-    counts = Counter(folded)
+def folded_name(name: str) -> str:
+    """What two names share that differ only in case, white space and Unicode form."""
+    return " ".join(unicodedata.normalize("NFKC", name.casefold()).split())
+
+
+def duplicate_concepts(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Groups of two or more names with the same `folded_name`, in order of first appearance."""
     groups: dict[str, list[str]] = {}
-    for name, key in zip(names, folded, strict=True):
-        if counts[key] > 1:
-            groups.setdefault(key, []).append(name)
-    return [tuple(group) for group in groups.values()]
+    for name in names:
+        groups.setdefault(folded_name(name), []).append(name)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
 def constant_score_message(score: str, cause: str) -> str:
@@ -120,31 +131,37 @@ def _check_concepts(concepts: tuple[Concept, ...]) -> None:
     if not concepts:
         raise InvalidDefinition("concepts is empty; give at least one class name")
     for position, concept in enumerate(concepts):
-        check_text(concept.name, f"concept {position}")
+        _check_text(concept.name, f"concept {position}")
         for prompt in concept.prompts:
-            check_text(prompt, f"a prompt of concept {concept.name!r}")
+            _check_text(prompt, f"a prompt of concept {concept.name!r}")
 
 
 def _check_templates(templates: tuple[str, ...]) -> None:
     if not templates:
         raise InvalidDefinition("templates is empty; give at least one text with {} in it")
     for template in templates:
-        check_text(template, "a template")
+        _check_text(template, "a template")
         if template.count("{}") != 1:
             raise InvalidDefinition(f"the template {template!r} must contain {{}} exactly once")
 
 
-def _check_temperature(temperature: float) -> None:
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise InvalidDefinition(f"temperature must be a finite number above 0, not {temperature}")
+def _checked_temperature(temperature: float) -> float:
+    """As a float, so that 1 and 1.0 have one definition hash."""
+    try:
+        value = float(temperature)
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not MIN_TEMPERATURE <= value <= MAX_TEMPERATURE:
+        raise InvalidDefinition(
+            f"temperature must be a number from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}, "
+            f"not {temperature!r:.50}"
+        )
+    return value
 
 
-def check_text(text: str, what: str) -> None:
-    """Refuse a text that is blank or carries control characters.
-
-    Raises:
-        InvalidDefinition: names `what`.
-    """
+def _check_text(text: str, what: str) -> None:
+    if not isinstance(text, str):
+        raise InvalidDefinition(f"{what} must be text, not {text!r:.50}")
     if not text.strip():
         raise InvalidDefinition(f"{what} is blank")
     if _CONTROL.search(text):

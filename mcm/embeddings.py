@@ -9,15 +9,16 @@ Vectors = NDArray[np.float32]
 
 
 def unit_rows(vectors: ArrayLike, dim: int | None = None) -> Vectors:
-    """The vectors (n, d) as embeddings: finite float32 rows of length 1.
+    """The vectors (n, d) as embeddings: finite float32 rows of length 1. n may be 0.
 
     Raises:
-        InvalidEmbeddings: not (n, dim), or a row that is zero or not finite; the message names the row.
+        InvalidEmbeddings: not numbers, not (n, dim), or a row that is zero or not finite; the message
+            names the row.
     """
     try:
         rows = np.asarray(vectors, dtype=np.float64)
-    except ValueError as error:
-        raise InvalidEmbeddings("embeddings must all have the same length") from error
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidEmbeddings("embeddings must be lists of numbers, all of the same length") from error
     if rows.ndim != 2:
         raise InvalidEmbeddings(f"embeddings must be a matrix (n, d), not of shape {rows.shape}")
     if dim is not None and rows.shape[1] != dim:

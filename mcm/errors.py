@@ -59,9 +59,12 @@ class TooFewScores(InvalidInput):
     `needed` is the smallest number of scores with which the promise can be kept.
     """
 
-    def __init__(self, message: str, *, needed: int) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, needed: int) -> None:
+        super().__init__(message, needed)  # both, so that the error survives pickling
         self.needed = needed
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class InvalidDetectorFile(InvalidInput):
@@ -93,11 +96,15 @@ class EncoderLoadError(EncoderError):
 
 
 class MissingExtra(McmError, ImportError):
-    """An optional part of the package is not installed."""
+    """An optional part of the package, `extra`, is not installed, and `purpose` needs it."""
 
     def __init__(self, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs an extra: pip install 'mcm-ood[{extra}]'")
+        super().__init__(extra, purpose)  # both, so that the error survives pickling
         self.extra = extra
+        self.purpose = purpose
+
+    def __str__(self) -> str:
+        return f"{self.purpose} needs an extra: pip install 'mcm-ood[{self.extra}]'"
 
 
 class ClientError(McmError):

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mcm.errors import InvalidInput, MissingExtra
-from mcm.scores import Floats
+from mcm.scores import Floats, finite_scores
 
 
 @dataclass(frozen=True)
@@ -22,50 +22,59 @@ class Metrics:
 def metrics(id_scores: ArrayLike, ood_scores: ArrayLike) -> Metrics:
     """All metrics of scores (n,) of ID and (m,) of OOD images; higher scores are more ID.
 
+    AUROC and AUPR are scikit-learn's; AUPR is its average precision.
+
     Raises:
-        InvalidInput: one of them is empty or not finite.
+        InvalidInput: one of them is empty, or no vector of finite numbers.
         MissingExtra: scikit-learn is not installed.
     """
     try:
         from sklearn.metrics import average_precision_score, roc_auc_score
     except ImportError as error:
         raise MissingExtra("eval", "AUROC and AUPR") from error
-    id_, ood = _checked(id_scores, "ID"), _checked(ood_scores, "OOD")
+    id_, ood = _checked(id_scores, "ID scores"), _checked(ood_scores, "OOD scores")
     scores = np.concatenate([id_, ood])
     is_id = np.concatenate([np.ones(id_.size), np.zeros(ood.size)])
     return Metrics(
         auroc=float(roc_auc_score(is_id, scores)),
-        aupr=float(average_precision_score(is_id, scores)),
+        aupr=min(float(average_precision_score(is_id, scores)), 1.0),  # its sum may round to above 1
         fpr95=fpr95(id_, ood),
         fpr95_ood_positive=fpr95_ood_positive(id_, ood),
     )
 
 
 def fpr95(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
-    """Share of OOD accepted (score >= threshold) where the recall of ID is nearest to 95 %.
+    """Share of OOD accepted (score >= threshold) where the recall of ID is nearest to 95 %; in [0, 1].
 
-    The MCM paper's convention: every distinct score is a threshold; of equally near recalls the
-    lowest threshold counts.
+    The convention of the MCM paper's code: every distinct score, ID or OOD, that is not below all ID
+    scores is a threshold; of equally near recalls the lowest threshold counts. Distances are float64, as
+    there: 142 and 143 of 150 are equally far from 95 %, and rounding decides for 142 here as it does there.
+
+    Raises:
+        InvalidInput: scores that are empty, or no vector of finite numbers.
     """
-    id_, ood = _checked(id_scores, "ID"), _checked(ood_scores, "OOD")
-    thresholds = np.unique(np.concatenate([id_, ood]))
-    accepted = id_.size - np.searchsorted(np.sort(id_), thresholds, side="left")
-    distance = np.abs(20 * accepted - 19 * id_.size)  # |recall - 19/20| in whole numbers: ties stay ties
-    chosen = thresholds[np.argmin(distance)]  # ascending: the first minimum is the lowest threshold
+    id_, ood = np.sort(_checked(id_scores, "ID scores")), _checked(ood_scores, "OOD scores")
+    thresholds = np.unique(np.concatenate([id_, ood[ood >= id_[0]]]))
+    recall = (id_.size - np.searchsorted(id_, thresholds, side="left")) / id_.size
+    chosen = thresholds[np.argmin(np.abs(recall - 0.95))]  # ascending: the first minimum is the lowest
     return float((ood >= chosen).mean())
 
 
 def fpr95_ood_positive(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
-    """Share of ID rejected (score <= threshold) where first at least 95 % of OOD is caught (OpenOOD 1.5)."""
-    id_, ood = _checked(id_scores, "ID"), _checked(ood_scores, "OOD")
-    ascending = np.sort(ood)
-    caught = np.searchsorted(ascending, ascending, side="right")
-    threshold = ascending[np.argmax(20 * caught >= 19 * ood.size)]
+    """Share of ID rejected (score <= threshold) where first at least 95 % of OOD is caught; in [0, 1].
+
+    The convention of OpenOOD 1.5 (Zhang et al., 2023), in which OOD is the positive class.
+
+    Raises:
+        InvalidInput: scores that are empty, or no vector of finite numbers.
+    """
+    id_, ood = _checked(id_scores, "ID scores"), np.sort(_checked(ood_scores, "OOD scores"))
+    threshold = ood[-(-19 * ood.size // 20) - 1]  # the ceil(0.95 m)-th smallest, in whole numbers
     return float((id_ <= threshold).mean())
 
 
 def _checked(scores: ArrayLike, what: str) -> Floats:
-    array = np.asarray(scores, dtype=np.float64).ravel()
-    if array.size == 0 or not np.isfinite(array).all():
-        raise InvalidInput(f"the {what} scores must be finite and not empty")
+    array = finite_scores(scores, what)
+    if array.size == 0:
+        raise InvalidInput(f"{what} must not be empty")
     return array

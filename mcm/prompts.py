@@ -11,9 +11,14 @@ from mcm.encoders.protocol import Encoder
 from mcm.errors import InvalidDefinition
 from mcm.scores import get_score
 
+_SAME = 1e-6  # float32 noise: a batch's make-up changes the last digits of an embedding
+
 
 def prompts_of(concept: Concept, templates: Sequence[str]) -> list[str]:
-    """The texts that stand for a concept: its own prompts, else its name in every template."""
+    """The texts that stand for a concept: its own prompts, else its name in every template.
+
+    The name is put in as it is: braces in it mean nothing.
+    """
     return list(concept.prompts) or [template.replace("{}", concept.name) for template in templates]
 
 
@@ -25,17 +30,16 @@ def distinct_prompts(definition: Definition) -> list[str]:
 def pool_prompts(definition: Definition, prompts: Sequence[str], embeddings: Vectors) -> Vectors:
     """Concept embeddings (k, d) from the embeddings (m, d) of the m distinct `prompts`.
 
-    The prompts of a concept are averaged and normalised again (Radford et al., ICML 2021, 3.1.4).
+    The prompts of a concept, unit rows, are averaged and normalised again (Radford et al., "Learning
+    transferable visual models from natural language supervision", ICML 2021).
 
     Raises:
         InvalidDefinition: all concepts have the same embedding and the score needs them to differ.
     """
-    row = {prompt: i for i, prompt in enumerate(prompts)}
-    means = [
-        embeddings[[row[p] for p in texts]].mean(axis=0, dtype=np.float64) for texts in _prompts(definition)
-    ]
-    matrix = unit_rows(np.stack(means))
-    if get_score(definition.score).contrasts and np.allclose(matrix, matrix[0], rtol=0, atol=1e-6):
+    rows = dict(zip(prompts, embeddings, strict=True))
+    means = [np.mean([rows[p] for p in texts], axis=0, dtype=np.float64) for texts in _prompts(definition)]
+    matrix = unit_rows(means)
+    if get_score(definition.score).contrasts and np.allclose(matrix, matrix[0], rtol=0, atol=_SAME):
         raise InvalidDefinition(constant_score_message(definition.score, "equal concept embeddings"))
     return matrix
 

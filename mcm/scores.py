@@ -1,7 +1,8 @@
 """Scores: pure functions of a similarity matrix. Higher means more in-distribution, always.
 
-`similarities` is (n, k): the cosines of n images to k concepts, in [-1, 1]. Arithmetic is float64:
-with 1000 concepts and T = 1 all MCM scores lie within 0.0002, and rounding destroys the ranking.
+`similarities` is (n, k), k >= 1: the cosines of n images to k concepts, in [-1, 1]; `temperature` is
+above 0. The answer is (n,) float64, each row's score computed from that row alone. Arithmetic is
+float64: with 1000 concepts and T = 1 all MCM scores lie within 0.0003, and rounding ruins the ranking.
 """
 
 from collections.abc import Callable
@@ -10,21 +11,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mcm.errors import InvalidDefinition
+from mcm.errors import InvalidDefinition, InvalidInput
 
 Floats = NDArray[np.float64]
 ScoreFunction = Callable[[ArrayLike, float], Floats]
 
+_LARGEST_SCORE = 1e300  # so that the difference of two scores is finite too
+
 
 def probabilities(similarities: ArrayLike, temperature: float = 1.0) -> Floats:
     """Softmax of the similarities over the concepts, p = softmax(s / T): (n, k), rows sum to 1."""
-    logits = np.asarray(similarities, dtype=np.float64) / temperature
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    weights = np.exp(_below_best(similarities, temperature))
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def mcm(similarities: ArrayLike, temperature: float = 1.0) -> Floats:
-    """Maximum concept matching, max p: (n,), in [1/k, 1]. Ming et al., NeurIPS 2022, eq. 1."""
+    """Maximum concept matching, max p: (n,), in [1/k, 1]. Ming et al., NeurIPS 2022."""
     return np.asarray(probabilities(similarities, temperature).max(axis=1))
 
 
@@ -33,21 +35,21 @@ def max_logit(similarities: ArrayLike, temperature: float = 1.0) -> Floats:
 
     Hendrycks et al., "Scaling out-of-distribution detection for real-world settings", ICML 2022.
     """
-    return np.asarray(np.max(np.asarray(similarities, dtype=np.float64), axis=1))
+    return np.asarray(np.asarray(similarities, dtype=np.float64).max(axis=1))
 
 
 def energy(similarities: ArrayLike, temperature: float = 1.0) -> Floats:
-    """Negative free energy, T * logsumexp(s / T): (n,). Liu et al., NeurIPS 2020, eq. 4."""
-    logits = np.asarray(similarities, dtype=np.float64) / temperature
-    top = logits.max(axis=1)
-    return np.asarray(temperature * (top + np.log(np.exp(logits - top[:, None]).sum(axis=1))))
+    """Negative free energy, T * logsumexp(s / T): (n,), in [max s, max s + T ln k].
+
+    Liu et al., "Energy-based out-of-distribution detection", NeurIPS 2020.
+    """
+    return max_logit(similarities) + temperature * _log_sum_exp(_below_best(similarities, temperature))
 
 
 def entropy(similarities: ArrayLike, temperature: float = 1.0) -> Floats:
     """Negative entropy of p, sum p ln p: (n,), in [-ln k, 0]."""
-    logits = np.asarray(similarities, dtype=np.float64) / temperature
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    below = _below_best(similarities, temperature)
+    log_p = below - _log_sum_exp(below)[:, None]
     return np.asarray((np.exp(log_p) * log_p).sum(axis=1))
 
 
@@ -83,7 +85,33 @@ def get_score(name: str) -> Score:
     Raises:
         InvalidDefinition: there is no such score.
     """
+    if name not in SCORES:
+        raise InvalidDefinition(f"there is no score {name!r}; choose one of {', '.join(SCORES)}")
+    return SCORES[name]
+
+
+def finite_scores(scores: ArrayLike, what: str) -> Floats:
+    """Scores that come from outside as a vector (n,) of finite float64 numbers.
+
+    Raises:
+        InvalidInput: they are anything else; the message starts with `what`.
+    """
     try:
-        return SCORES[name]
-    except KeyError:
-        raise InvalidDefinition(f"there is no score {name!r}; choose one of {', '.join(SCORES)}") from None
+        array = np.asarray(scores, dtype=np.float64)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidInput(f"{what} must be a list of numbers") from error
+    if array.ndim != 1:
+        raise InvalidInput(f"{what} must be a list of numbers, one an image, not of shape {array.shape}")
+    if not (np.abs(array) <= _LARGEST_SCORE).all():
+        raise InvalidInput(f"{what} must be finite numbers, at most {_LARGEST_SCORE:g} in size")
+    return array
+
+
+def _below_best(similarities: ArrayLike, temperature: float) -> Floats:
+    """(s - max s) / T, (n, k), at most 0: the shift leaves a softmax as it is and keeps exp in range."""
+    s = np.asarray(similarities, dtype=np.float64)
+    return np.asarray((s - s.max(axis=1, keepdims=True)) / temperature)
+
+
+def _log_sum_exp(below: Floats) -> Floats:
+    return np.asarray(np.log(np.exp(below).sum(axis=1)))
