@@ -1,0 +1,40 @@
+"""Stores on a real database: an SQLite file, or the database that MCM_TEST_DATABASE_URL names."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic import command
+
+from app.store import (
+    Store,
+)
+from tests.app.store.samples import GIVEN_URL, run_alembic
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/store.db"
+
+
+@pytest.fixture
+def url(sqlite_url: str) -> Iterator[str]:
+    yield GIVEN_URL or sqlite_url
+    if GIVEN_URL:
+        run_alembic(GIVEN_URL, command.downgrade, "base")
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    opened = Store(url)
+    opened.migrate()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def second(store: Store, url: str) -> Iterator[Store]:
+    """Another server on the same database."""
+    opened = Store(url)
+    yield opened
+    opened.close()

@@ -1,0 +1,69 @@
+"""The schema, from nothing to what the code knows."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine, inspect
+
+from app.store import (
+    Store,
+    StoreUnavailable,
+)
+from app.store.tables import Base
+from tests.app.store.samples import (
+    contents,
+    create,
+    execute,
+    load,
+    run_alembic,
+)
+
+
+def test_the_migrations_make_the_tables_that_the_code_knows(store: Store, url: str) -> None:
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    engine.dispose()
+
+
+def test_migrating_again_changes_nothing(store: Store) -> None:
+    created = create(store)
+    store.migrate()
+    assert contents(load(store)) == contents(created)
+
+
+def test_every_migration_can_be_taken_back_and_repeated(store: Store, url: str) -> None:
+    store.close()
+    run_alembic(url, command.downgrade, "base")
+    engine = create_engine(url)
+    assert inspect(engine).get_table_names() == ["alembic_version"]
+    engine.dispose()
+    store.migrate()
+    assert contents(create(store)) == contents(load(store))
+
+
+def test_a_database_of_a_newer_version_is_refused_in_one_line(store: Store, url: str) -> None:
+    execute(url, "UPDATE alembic_version SET version_num = 'from-the-future'")
+    with pytest.raises(StoreUnavailable, match=r"newer version.*from-the-future") as caught:
+        store.migrate()
+    assert "\n" not in str(caught.value)
+
+
+def test_migrating_makes_the_folder_and_leaves_logging_and_the_current_folder_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    bystander = logging.getLogger("bystander")
+    store = Store("sqlite:///new folder/50%/store.db")
+    store.migrate()
+    create(store)
+    store.close()
+    assert (root.handlers, root.level, bystander.disabled) == (handlers, level, False)
+    assert [path.name for path in tmp_path.iterdir()] == ["new folder"]
+    assert (tmp_path / "new folder/50%/store.db").is_file()
