@@ -1,0 +1,195 @@
+"""The kinds of work on many items, and what is made of their pieces. Pure; both clients use it."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeAlias
+
+from mcm import wire
+from mcm.client import _requests as requests
+from mcm.client._batches import Batch, Limits, Piece
+from mcm.client._calls import Concepts, checked, detector_path, listed
+from mcm.client._images import Item
+from mcm.client.errors import DefinitionChanged, InvalidArgument, UnexpectedAnswer, error_class
+
+EMBEDDINGS = Limits(10_000, 8 * 2**20)
+TEXTS = Limits(64, 2**20)
+
+ScoreBatch: TypeAlias = Batch[wire.ScoreAnswer, wire.Result]
+ScorePiece: TypeAlias = Piece[wire.ScoreAnswer, wire.Result]
+EmbedBatch: TypeAlias = Batch[wire.Embedded, wire.EmbedResult]
+
+
+def score(name: str, top_k: int, require_verdict: bool) -> ScoreBatch:
+    """Images judged by one detector."""
+    detector_path(name)  # a wrong name is refused before the first image is read
+    options = requests.score_options(top_k, require_verdict)
+    return Batch(partial(requests.score, name, options), _score_columns, wire.Result)
+
+
+def score_once(concepts: Concepts, **options: object) -> ScoreBatch:
+    """Images scored against concepts, without a detector."""
+    fields = checked(wire.OneShotRequest, concepts=listed(concepts), **options)
+    return Batch(partial(requests.score_once, fields), _score_columns, wire.Result)
+
+
+def score_with(
+    detectors: Sequence[str], top_k: int, require_verdict: bool
+) -> Batch[wire.ScoreAnswers, wire.Result]:
+    """Images judged by several detectors, one column each."""
+    if isinstance(detectors, str):
+        raise InvalidArgument("detectors must be a list of names, not one string: use [name]")
+    fields = checked(
+        wire.OneShotRequest, detectors=list(detectors), top_k=top_k, require_verdict=require_verdict
+    )
+    call = partial(requests.score_with, fields)
+    return Batch(call, _columns_of_each, wire.Result, width=len(detectors))
+
+
+def score_embeddings(name: str, fingerprint: str, top_k: int, require_verdict: bool) -> ScoreBatch:
+    """Embeddings judged by one detector."""
+    detector_path(name)
+    options = requests.score_options(top_k, require_verdict)
+    call = partial(requests.score_embeddings, name, fingerprint, options)
+    return Batch(call, _score_columns, wire.Result, EMBEDDINGS)
+
+
+def embed() -> EmbedBatch:
+    """Images embedded."""
+    return Batch(requests.embed, _embed_columns, wire.EmbedResult)
+
+
+def embed_texts() -> EmbedBatch:
+    """Texts embedded."""
+    return Batch(requests.embed_texts, _embed_columns, wire.EmbedResult, TEXTS)
+
+
+def embedding_items(embeddings: Iterable[Any]) -> Iterator[Item]:
+    """Rows of numbers, of numpy or not, as JSON.
+
+    Raises:
+        InvalidArgument: a row is no row of finite numbers.
+    """
+    for place, row in enumerate(embeddings):
+        try:
+            values = row.tolist() if hasattr(row, "tolist") else [float(x) for x in row]
+            yield Item(None, json.dumps(values, allow_nan=False).encode())
+        except (TypeError, ValueError) as error:
+            raise InvalidArgument(f"embedding {place} is no row of finite numbers: {error}") from error
+
+
+def text_items(texts: Iterable[str]) -> list[Item]:
+    """Texts as JSON strings.
+
+    Raises:
+        InvalidArgument: not texts.
+    """
+    if isinstance(texts, str):
+        raise InvalidArgument("texts must be a list of texts, not one string: use [text]")
+    request = checked(wire.EmbedRequest, texts=list(texts) or None)
+    return [Item(None, json.dumps(text).encode()) for text in request.texts or ()]
+
+
+def first_column(piece: ScorePiece) -> list[wire.Result]:
+    """The results of the one detector."""
+    return [row[0] for row in piece.rows]
+
+
+def answer_without_results(detector: wire.Detector) -> wire.ScoreAnswer:
+    """What a detector would say of a chunk in which no image is sound."""
+    certificate = detector.certificate
+    return wire.ScoreAnswer(
+        detector=detector.name,
+        revision=detector.revision,
+        definition_hash=detector.definition_hash,
+        model=detector.model,
+        score_name=detector.definition.score,
+        threshold=None if certificate is None else certificate.threshold,
+        warnings=detector.warnings,
+        results=[],
+    )
+
+
+@dataclass
+class Tally:
+    """ID scores gathered from many chunks, to be posted once."""
+
+    definition_hash: str | None = None
+    scores: list[float] = field(default_factory=list)
+    errors: list[wire.ImageProblem] = field(default_factory=list)
+
+    def add(self, piece: Piece[wire.ScoreAnswer, wire.Result]) -> None:
+        """Take the scores of a piece.
+
+        Raises:
+            DefinitionChanged: they were made under another definition than those before.
+        """
+        if piece.answer is not None:
+            given = piece.answer.definition_hash
+            if self.definition_hash not in (None, given):
+                raise DefinitionChanged(
+                    f"the detector or its encoder changed while the images were scored (definition hash "
+                    f"{self.definition_hash}, then {given}); no threshold was set: calibrate again"
+                )
+            self.definition_hash = given
+        for (result,) in piece.rows:
+            self._take(result)
+
+    def _take(self, result: wire.Result) -> None:
+        if result.error is not None:
+            self.errors.append(wire.ImageProblem(index=result.index, name=result.name, error=result.error))
+        elif result.score is None:
+            raise UnexpectedAnswer(f"the result of image {result.index} has neither a score nor an error")
+        else:
+            self.scores.append(result.score)
+
+    def _require_scores(self) -> None:
+        if self.scores:
+            return
+        if not self.errors:
+            raise InvalidArgument("there is no image to calibrate with")
+        first = self.errors[0].error
+        raise error_class(first.status)(first, first.status, first.instance)
+
+    def request(self, options: wire.CalibrateRequest) -> wire.CalibrateRequest:
+        """All scores with the hash that made them, to be posted with the options.
+
+        Raises:
+            ApiError: every image was bad; the first one's error.
+            InvalidArgument: there were no images.
+        """
+        self._require_scores()
+        return options.model_copy(update={"scores": self.scores, "definition_hash": self.definition_hash})
+
+    def completed(self, answer: wire.CertificateAnswer) -> wire.CertificateAnswer:
+        """The certificate, with the images that could not be used."""
+        return answer.model_copy(update={"errors": self.errors})
+
+
+def calibration_options(
+    images: object, scores: Sequence[float] | None, definition_hash: str | None, **options: object
+) -> wire.CalibrateRequest:
+    """What to calibrate with, checked before the first image is scored.
+
+    Raises:
+        InvalidArgument: neither images nor scores, or both, or options that the contract does not allow.
+    """
+    if (images is None) == (scores is None):
+        raise InvalidArgument("calibrate with either images or scores")
+    if scores is None and definition_hash is not None:
+        raise InvalidArgument("definition_hash goes with scores, not with images")
+    given = None if scores is None else list(scores)
+    return checked(wire.CalibrateRequest, scores=given, definition_hash=definition_hash, **options)
+
+
+def _score_columns(answer: wire.ScoreAnswer) -> list[list[wire.Result]]:
+    return [answer.results]
+
+
+def _embed_columns(answer: wire.Embedded) -> list[list[wire.EmbedResult]]:
+    return [answer.results]
+
+
+def _columns_of_each(answer: wire.ScoreAnswers) -> list[list[wire.Result]]:
+    return [each.results for each in answer.answers]
