@@ -131,16 +131,16 @@ def _check_concepts(concepts: tuple[Concept, ...]) -> None:
     if not concepts:
         raise InvalidDefinition("concepts is empty; give at least one class name")
     for position, concept in enumerate(concepts):
-        _check_text(concept.name, f"concept {position}")
+        check_text(concept.name, f"concept {position}")
         for prompt in concept.prompts:
-            _check_text(prompt, f"a prompt of concept {concept.name!r}")
+            check_text(prompt, f"a prompt of concept {concept.name!r}")
 
 
 def _check_templates(templates: tuple[str, ...]) -> None:
     if not templates:
         raise InvalidDefinition("templates is empty; give at least one text with {} in it")
     for template in templates:
-        _check_text(template, "a template")
+        check_text(template, "a template")
         if template.count("{}") != 1:
             raise InvalidDefinition(f"the template {template!r} must contain {{}} exactly once")
 
@@ -159,7 +159,7 @@ def _checked_temperature(temperature: float) -> float:
     return value
 
 
-def _check_text(text: str, what: str) -> None:
+def check_text(text: str, what: str) -> None:
     if not isinstance(text, str):
         raise InvalidDefinition(f"{what} must be text, not {text!r:.50}")
     if not text.strip():

@@ -373,13 +373,11 @@ class Status(Answer):
     detail: str | None = None
 
 
-class DetectorFile(BaseModel):
+class DetectorFile(Request):
     """The portable detector: GET / PUT /v1/detectors/{name}/file and `--detector-file`.
 
     `matrix` is base64 of little-endian float32, row by row, of shape (concepts, dim).
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
     definition: Definition

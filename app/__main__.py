@@ -1,0 +1,124 @@
+"""`python -m app`: the service as a process of its own."""
+
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+from pydantic import ValidationError
+
+import mcm
+from app.gate import is_loopback
+from app.logs import configure_logging
+from app.main import create_app
+from app.settings import Settings
+from mcm.encoders import Encoder
+
+EXAMPLE = Path("examples/cat.jpg")
+
+
+class Server(uvicorn.Server):
+    """uvicorn, ending with code 0 after a clean stop instead of dying of the signal that asked for it."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGTERM and SIGINT."""
+        before = {sig: signal.signal(sig, self.handle_exit) for sig in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for sig, handler in before.items():
+                signal.signal(sig, handler)
+
+
+def main(encoder: Encoder | None = None) -> int:
+    """Serve until told to stop, with the `encoder` given or the one that the settings name.
+
+    Returns the exit code: 0 stopped, 1 cannot start, 2 wrong settings.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        return _complain(_settings_message(error), code=2)
+    if not (is_loopback(settings.host) or settings.has_keys or settings.allow_anonymous):
+        return _complain(
+            f"refusing to listen on {settings.host} without keys: set MCM_API_KEYS (and MCM_ADMIN_KEYS) to "
+            "require keys, or MCM_ALLOW_ANONYMOUS=1 to serve everyone who can reach it",
+            code=2,
+        )
+    configure_logging(settings)
+    try:
+        listener = _listen(settings)
+    except OSError as error:
+        return _complain(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}")
+    with listener:
+        print(_banner(settings, listener.getsockname()[1]), flush=True)
+        return _serve(settings, listener, encoder)
+
+
+def _serve(settings: Settings, listener: socket.socket, encoder: Encoder | None) -> int:
+    fatal: list[Exception] = []
+
+    def on_fatal(error: Exception) -> None:
+        fatal.append(error)
+        server.should_exit = True
+
+    app = create_app(settings, encoder, on_fatal)
+    server = Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=round(settings.shutdown_grace_s),
+        )
+    )
+    server.run(sockets=[listener])
+    return _complain(str(fatal[0])) if fatal else 0
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+
+
+def _banner(settings: Settings, port: int) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{port}"
+    image = EXAMPLE if EXAMPLE.exists() else Path("photo.jpg")
+    return "\n".join(
+        [
+            f"mcm-ood {mcm.__version__} at {url}  (API: {url}/docs)",
+            f"encoder: {_about(settings.encoder)}",
+            f"try: curl -F images=@{image} -F concepts=cat -F concepts=dog {url}/v1/score",
+        ]
+    )
+
+
+def _about(spec: str) -> str:
+    if spec == "builtin":
+        return (
+            "builtin. It is NOT CLIP: it knows everyday objects and needs no download. "
+            "For CLIP: make serve ENCODER=ViT-B-16/openai"
+        )
+    return spec
+
+
+def _settings_message(error: ValidationError) -> str:
+    found = [f"MCM_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+    return "wrong settings: " + "; ".join(found)
+
+
+def _complain(message: str, code: int = 1) -> int:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

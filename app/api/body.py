@@ -1,0 +1,263 @@
+"""Reading request bodies: JSON or multipart, within limits of bytes and time, into one shape."""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar, cast, get_origin
+
+import anyio.to_thread
+from fastapi import Request
+from pydantic import TypeAdapter, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from app.errors import (
+    InvalidRequest,
+    SlowBody,
+    TooLarge,
+    UnparsableBody,
+    UnsupportedBody,
+    invalid_request,
+)
+from app.service import Service, service_of
+from mcm import wire
+from mcm.errors import BrokenImage
+
+R = TypeVar("R", bound=wire.Request)
+R_co = TypeVar("R_co", bound=wire.Request, covariant=True)
+JSON_ARRAY = TypeAdapter(list[Any])
+MAX_FIELDS = 20_000
+OFF_LOOP_BYTES = 256 * 1024  # a longer JSON body is parsed in a thread, so that the loop stays free
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An image as it came: its name, if it has one, and its bytes or why there are none."""
+
+    name: str | None
+    data: bytes | BrokenImage
+
+
+@dataclass(frozen=True)
+class Body(Generic[R_co]):
+    """A request body: the options and, where images are taken, the images."""
+
+    options: R_co
+    uploads: list[Upload] = field(default_factory=list)
+
+
+class MemoryMultiPartParser(MultiPartParser):
+    """Keeps files in memory: the request is bounded, and no disk is needed or waited for."""
+
+    spool_max_size = 2**40
+
+
+def body_of(model: type[R]) -> Callable[[Request], AsyncGenerator[Body[R], None]]:
+    """A dependency that reads `model` from a JSON or multipart body and counts its bytes as admitted."""
+    takes_images = issubclass(model, wire.Images)
+    is_long = takes_images or model is wire.DetectorFile
+
+    async def read(request: Request) -> AsyncGenerator[Body[R], None]:
+        service = service_of(request)
+        settings = service.settings
+        limit = settings.max_request_bytes if is_long else settings.max_json_bytes
+        kind = content_type(request, takes_images)
+        with service.engine.admission.bytes(declared_length(request, limit)) as hold:
+            stream = limited(request, limit, hold.grow)
+            async with body_deadline(settings.body_timeout):
+                if kind == "multipart":
+                    body = await read_multipart(request, stream, model, service)
+                else:
+                    raw = b"".join([chunk async for chunk in stream])
+                    body = await in_thread_if_long(raw, lambda: parse_json(raw, model, service))
+            if len(body.uploads) > settings.max_images:
+                raise TooLarge(
+                    f"{len(body.uploads)} images are more than the {settings.max_images} of a request"
+                )
+            yield body
+
+    return read
+
+
+def content_type(request: Request, takes_images: bool) -> str:
+    """ "json" or "multipart".
+
+    Raises:
+        UnsupportedBody: anything else, or multipart where no images are taken.
+    """
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given == "application/json" or given.endswith("+json"):
+        return "json"
+    if given == "multipart/form-data" and takes_images:
+        return "multipart"
+    wanted = "application/json or multipart/form-data" if takes_images else "application/json"
+    raise UnsupportedBody(f"the Content-Type is {given or 'missing'}; send {wanted}")
+
+
+def declared_length(request: Request, limit: int) -> int:
+    """The Content-Length, 0 if there is none; refused at once when it is over the limit."""
+    text = request.headers.get("content-length", "0")
+    length = int(text) if text.isascii() and text.isdigit() else 0
+    if length > limit:
+        raise TooLarge(f"the body has {length} bytes, more than the {limit} of a request")
+    return length
+
+
+async def limited(request: Request, limit: int, grow: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
+    """The body's chunks; refuses to read beyond `limit`, and admits what was not declared."""
+    declared = declared_length(request, limit)
+    received = admitted = 0
+    async for chunk in request.stream():
+        received += len(chunk)
+        if received > limit:
+            raise TooLarge(f"the body is longer than the {limit} bytes of a request")
+        if received > max(declared, admitted):
+            grow(received - max(declared, admitted))
+            admitted = received
+        yield chunk
+
+
+@asynccontextmanager
+async def body_deadline(seconds: float) -> AsyncIterator[None]:
+    """Ends reading a body that does not arrive in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise SlowBody(f"the body did not arrive within {seconds:g} seconds") from None
+
+
+async def in_thread_if_long(raw: bytes, parse: Callable[[], Body[R]]) -> Body[R]:
+    """Parse here, or in a thread when it would hold up the event loop."""
+    if len(raw) <= OFF_LOOP_BYTES:
+        return parse()
+    return await cast(Awaitable[Body[R]], anyio.to_thread.run_sync(parse))
+
+
+# ---- JSON
+
+
+def parse_json(raw: bytes, model: type[R], service: Service) -> Body[R]:
+    """A JSON body as `model`, its images decoded from base64.
+
+    Raises:
+        UnparsableBody: not JSON.
+        InvalidRequest: JSON, but not `model`.
+        TooLarge: over the limit of a body that carries no images.
+    """
+    try:
+        options = model.model_validate_json(raw)
+    except ValidationError as error:
+        raise invalid_request(error) from None
+    items = options.images if isinstance(options, wire.Images) else None
+    if not items and len(raw) > service.settings.max_json_bytes:
+        raise TooLarge(
+            f"the body has {len(raw)} bytes, more than the {service.settings.max_json_bytes} of JSON"
+        )
+    uploads = [Upload(item.name, decode_base64(item.data)) for item in items or ()]
+    return Body(options, uploads)
+
+
+def decode_base64(text: str) -> bytes | BrokenImage:
+    """Image bytes from base64 or a data: URI."""
+    if text.startswith("data:"):
+        head, comma, text = text.partition(",")
+        if not (comma and head.endswith(";base64")):
+            return BrokenImage("a data: URI must be base64, as in data:image/jpeg;base64,...")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return BrokenImage("`data` is not base64; encode the file's bytes, or send multipart/form-data")
+
+
+# ---- multipart
+
+
+async def read_multipart(
+    request: Request, stream: AsyncGenerator[bytes, None], model: type[R], service: Service
+) -> Body[R]:
+    """A multipart body: files in the field `images`, everything else as fields of `model`.
+
+    Raises:
+        UnparsableBody: not multipart.
+        InvalidRequest: wrong fields, or values that are not `model`'s.
+    """
+    settings = service.settings
+    parser = MemoryMultiPartParser(
+        request.headers,
+        stream,
+        max_files=settings.max_images + 1,  # one more, so that the reader can say how many are allowed
+        max_fields=MAX_FIELDS,
+        max_part_size=settings.max_json_bytes,
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        if error.message.startswith("Too many files"):
+            raise TooLarge(f"more than {settings.max_images} images in one request") from error
+        raise UnparsableBody(f"the multipart body cannot be parsed: {error.message}") from error
+    uploads = [await read_upload(value) for value in files_of(form)]
+    try:
+        return Body(model.model_validate(fields_of(form, model)), uploads)
+    except ValidationError as error:
+        raise invalid_request(error) from None
+
+
+def files_of(form: FormData) -> list[UploadFile]:
+    """The files of the field `images`.
+
+    Raises:
+        InvalidRequest: a file in another field, or a text in this one; names the field.
+    """
+    files = []
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile) and name != "images":
+            raise InvalidRequest(f"the file {value.filename!r} is in the field {name!r}; send it in 'images'")
+        if isinstance(value, str) and name == "images":
+            raise InvalidRequest("the field 'images' must be a file: give its part a filename")
+        if isinstance(value, UploadFile):
+            files.append(value)
+    return files
+
+
+async def read_upload(file: UploadFile) -> Upload:
+    """A file part's name and bytes."""
+    data = await file.read()
+    await file.close()
+    return Upload(file.filename or None, data)
+
+
+def fields_of(form: FormData, model: type[wire.Request]) -> dict[str, Any]:
+    """The text fields by name; lists are repeated fields, or one field that holds a JSON array."""
+    fields: dict[str, Any] = {}
+    for name in dict.fromkeys(key for key in form if key != "images"):
+        values = form.getlist(name)
+        if is_list(model, name):
+            fields[name] = list_value(name, [str(v) for v in values])
+        elif len(values) > 1:
+            raise InvalidRequest(f"the field {name!r} is given {len(values)} times; give it once")
+        else:
+            fields[name] = values[0]
+    return fields
+
+
+def is_list(model: type[wire.Request], name: str) -> bool:
+    """Whether the field `name` of `model` holds a list."""
+    info = model.model_fields.get(name)
+    variants = getattr(info.annotation, "__args__", (info.annotation,)) if info else ()
+    return any(get_origin(variant) is list for variant in variants) or (
+        info is not None and get_origin(info.annotation) is list
+    )
+
+
+def list_value(name: str, values: list[str]) -> list[Any]:
+    """The list that repeated fields, or one JSON array, say."""
+    if len(values) == 1 and values[0].lstrip().startswith("["):
+        try:
+            return JSON_ARRAY.validate_json(values[0])
+        except ValidationError:
+            raise InvalidRequest(f"the field {name!r} starts like a JSON array and is none") from None
+    return list(values)

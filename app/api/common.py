@@ -1,0 +1,46 @@
+"""What the routes share: the service behind a request, names in paths, revisions as ETags."""
+
+import re
+from typing import Annotated
+
+from fastapi import Depends, Path, Request
+
+from app.errors import PreconditionFailed
+from app.service import Service, service_of
+from mcm import wire
+
+Name = Annotated[str, Path(pattern=wire.DETECTOR_NAME, description="Name of a detector")]
+Running = Annotated[Service, Depends(service_of)]
+_TAG = re.compile(r'"?(\d+)"?')
+
+
+def request_id_of(request: Request) -> str:
+    """The id that this request goes by in answers and logs."""
+    return str(request.state.request_id)
+
+
+async def if_match(request: Request, name: Name, service: Running) -> int | None:
+    """The revision that the If-Match header demands, None without the header.
+
+    Raises:
+        PreconditionFailed: no revision in the header can match.
+    """
+    header = request.headers.get("if-match")
+    if header is None:
+        return None
+    tags = [tag.strip() for tag in header.split(",")]
+    wanted = {int(match[1]) for tag in tags if (match := _TAG.fullmatch(tag))}
+    current = await service.catalog.revision(name)
+    if current is not None and ("*" in tags or current in wanted):
+        return current
+    found = "there is no such detector" if current is None else f"it is at revision {current}"
+    raise PreconditionFailed(f"If-Match asks for {header}, and {found}; read the detector and repeat")
+
+
+IfMatch = Annotated[int | None, Depends(if_match)]
+RequestId = Annotated[str, Depends(request_id_of)]
+
+
+def etag(revision: int) -> dict[str, str]:
+    """The ETag header of a detector at `revision`."""
+    return {"ETag": f'"{revision}"'}

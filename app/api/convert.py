@@ -1,0 +1,116 @@
+"""From the core's data to the wire; written out, so that neither leaks into the other."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import problem_of
+from app.store import StoredDetector, StoredSummary
+from mcm import wire
+from mcm.advice import Advice
+from mcm.calibration import Certificate
+from mcm.detector import Verdict
+from mcm.encoders import Encoder
+from mcm.errors import McmError
+
+Outcome = NDArray[np.float32] | McmError  # an image's embedding, or why there is none
+
+
+def model_ref(encoder: Encoder) -> wire.ModelRef:
+    """Which encoder made an answer."""
+    return wire.ModelRef(name=encoder.name, fingerprint=encoder.fingerprint)
+
+
+def notices(advice: Iterable[Advice]) -> list[wire.Notice]:
+    """Warnings."""
+    return [wire.Notice(code=a.code, message=a.message) for a in advice]
+
+
+def detector_answer(stored: StoredDetector, encoder: Encoder, warnings: Iterable[Advice]) -> wire.Detector:
+    """A stored detector, as the encoder that runs sees it."""
+    return wire.Detector(
+        name=stored.name,
+        definition=wire.DefinitionAnswer.model_validate(stored.definition.to_json()),
+        definition_hash=stored.definition.hash(encoder.fingerprint),
+        revision=stored.revision,
+        model=model_ref(encoder),
+        certificate=certificate(stored.calibration.certificate),
+        created_at=stored.created_at,
+        updated_at=stored.updated_at,
+        warnings=notices(warnings),
+    )
+
+
+def summary(stored: StoredSummary, encoder: Encoder) -> wire.DetectorSummary:
+    """A detector in a list."""
+    return wire.DetectorSummary(
+        name=stored.name,
+        revision=stored.revision,
+        score=stored.score,
+        concepts=stored.k,
+        definition_hash=stored.definition.hash(encoder.fingerprint),
+        created_at=stored.created_at,
+        updated_at=stored.updated_at,
+    )
+
+
+def certificate(found: Certificate | None) -> wire.Certificate | None:
+    """A certificate, or none."""
+    return None if found is None else wire.Certificate.model_validate(found)
+
+
+def certificate_answer(
+    stored: StoredDetector, warnings: Iterable[Advice], errors: list[wire.ImageProblem]
+) -> wire.CertificateAnswer:
+    """The certificate that a write has just put in force."""
+    found = wire.Certificate.model_validate(stored.calibration.certificate)
+    return wire.CertificateAnswer(
+        **found.model_dump(),
+        detector=stored.name,
+        revision=stored.revision,
+        warnings=notices(warnings),
+        errors=errors,
+    )
+
+
+def results(
+    outcomes: Sequence[Outcome],
+    names: Sequence[str | None],
+    verdicts: Iterable[Verdict],
+    request_id: str,
+) -> list[wire.Result]:
+    """One result an image, in order: its verdict, or its error in its place."""
+    remaining = iter(verdicts)
+    return [
+        failed(i, name, outcome, request_id)
+        if isinstance(outcome, McmError)
+        else succeeded(i, name, next(remaining))
+        for i, (outcome, name) in enumerate(zip(outcomes, names, strict=True))
+    ]
+
+
+def succeeded(index: int, name: str | None, verdict: Verdict) -> wire.Result:
+    """The result of an image that was scored."""
+    return wire.Result(
+        index=index,
+        name=name,
+        score=verdict.score,
+        lift=verdict.lift,
+        p_value=verdict.p_value,
+        is_ood=verdict.is_ood,
+        concept=verdict.concept,
+        top=[wire.Match.model_validate(match) for match in verdict.top],
+    )
+
+
+def failed(index: int, name: str | None, error: McmError, request_id: str) -> wire.Result:
+    """The result of an image that could not be scored."""
+    return wire.Result(index=index, name=name, error=problem_of(error, request_id))
+
+
+def embed_result(index: int, name: str | None, outcome: Outcome, request_id: str) -> wire.EmbedResult:
+    """An embedding, or why there is none."""
+    if isinstance(outcome, McmError):
+        return wire.EmbedResult(index=index, name=name, error=problem_of(outcome, request_id))
+    return wire.EmbedResult(index=index, name=name, embedding=[float(x) for x in outcome])

@@ -1,0 +1,61 @@
+"""Definitions from requests: limits are checked before any work."""
+
+from collections.abc import Iterable
+
+from app.errors import InvalidRequest
+from app.settings import Settings
+from mcm import wire
+from mcm.definition import Concept, Definition, define
+from mcm.errors import InvalidDefinition
+
+
+def definition_of(
+    request: wire.Definition | wire.ConceptsToCheck | wire.OneShotRequest,
+    settings: Settings,
+    *,
+    max_prompts: int,
+) -> Definition:
+    """The definition that a request asks for.
+
+    Raises:
+        InvalidDefinition: over a limit, or wrong in itself.
+    """
+    concepts = [concept_of(item) for item in request.concepts or ()]
+    templates = request.templates
+    _at_most(settings.max_concepts, len(concepts), "concepts")
+    _at_most(settings.max_templates, len(templates or ()), "templates")
+    _at_most(max_prompts, sum(len(c.prompts) or len(templates or "1") for c in concepts), "prompts")
+    check_lengths((c.name for c in concepts), settings, "concept")
+    check_lengths((p for c in concepts for p in c.prompts), settings, "prompt")
+    check_lengths(templates or (), settings, "template")
+    if isinstance(request, wire.ConceptsToCheck):  # a single concept can be looked at as well
+        return define(concepts, templates=templates, score="max-logit")
+    return define(
+        concepts, templates=templates, score=request.score or "mcm", temperature=request.temperature
+    )
+
+
+def concept_of(item: str | wire.ConceptSpec) -> Concept:
+    """A concept from its name, or from its name and prompts."""
+    return Concept(item) if isinstance(item, str) else Concept(item.name, tuple(item.prompts))
+
+
+def check_lengths(texts: Iterable[str], settings: Settings, what: str) -> None:
+    """Refuse texts of more characters than the limit."""
+    for text in texts:
+        if len(text) > settings.max_text_chars:
+            raise InvalidDefinition(
+                f"the {what} {text[:40]!r}... has {len(text)} characters, more than the "
+                f"{settings.max_text_chars} that are taken"
+            )
+
+
+def check_name(path_name: str, body_name: str | None) -> None:
+    """Refuse a body whose name is not the path's."""
+    if body_name not in (None, path_name):
+        raise InvalidRequest(f"the body names the detector {body_name!r}, the path {path_name!r}")
+
+
+def _at_most(limit: int, count: int, what: str) -> None:
+    if count > limit:
+        raise InvalidDefinition(f"{count} {what} are more than the {limit} that are taken")

@@ -1,0 +1,54 @@
+"""From uploads to embeddings: each image's row, or its own error in its place."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from starlette.responses import Response
+
+from app.api.answers import problem_response
+from app.api.body import Upload
+from app.api.convert import Outcome
+from app.errors import InvalidRequest
+from app.service import Service
+from mcm import wire
+from mcm.embeddings import Vectors
+from mcm.errors import McmError
+
+
+async def embed_uploads(service: Service, uploads: Sequence[Upload]) -> list[Outcome]:
+    """The embedding of each image, or its error."""
+    usable = [upload.data for upload in uploads if isinstance(upload.data, bytes)]
+    rows = iter(await service.engine.embed_images(usable))
+    outcomes: list[Outcome] = [
+        next(rows) if isinstance(upload.data, bytes) else upload.data for upload in uploads
+    ]
+    bad = sum(isinstance(outcome, McmError) for outcome in outcomes)
+    service.metrics.images.labels("bad").inc(bad)
+    service.metrics.images.labels("embedded").inc(len(outcomes) - bad)
+    return outcomes
+
+
+def rows_of(outcomes: Sequence[Outcome], dim: int) -> Vectors:
+    """The embeddings among the outcomes as a matrix (n, dim)."""
+    rows = [outcome for outcome in outcomes if not isinstance(outcome, McmError)]
+    return np.stack(rows) if rows else np.empty((0, dim), dtype=np.float32)
+
+
+def require_images(uploads: Sequence[Upload], alternative: object, what: str) -> None:
+    """Exactly one of images and the alternative must be there.
+
+    Raises:
+        InvalidRequest: both or none.
+    """
+    if bool(uploads) == (alternative is not None):
+        raise InvalidRequest(f"send either {what}: the files in the field 'images', or the other, not both")
+
+
+def all_failed(
+    outcomes: Sequence[Outcome], results: Sequence[wire.Answer], request_id: str
+) -> Response | None:
+    """When every image is bad: the first one's problem, with all results in it. Else None."""
+    errors = [outcome for outcome in outcomes if isinstance(outcome, McmError)]
+    if not errors or len(errors) < len(outcomes):
+        return None
+    return problem_response(errors[0], request_id, results=[r.model_dump(mode="json") for r in results])

@@ -1,0 +1,184 @@
+"""Scores and embeddings: named detectors, one shot, many detectors at once."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import anyio.to_thread
+from fastapi import APIRouter, Depends
+from starlette.responses import Response
+
+from app.api import convert
+from app.api.answers import json_answer
+from app.api.body import Body, body_of
+from app.api.common import Name, RequestId, Running
+from app.api.convert import Outcome
+from app.api.definitions import check_lengths, definition_of
+from app.api.images import all_failed, embed_uploads, require_images, rows_of
+from app.api.openapi import request_body
+from app.catalog import NamedDetector
+from app.errors import InvalidRequest, TooLarge
+from app.service import Service
+from mcm import wire
+from mcm.advice import Advice
+from mcm.definition import check_text
+from mcm.detector import Detector
+from mcm.embeddings import unit_rows
+
+router = APIRouter(tags=["score"])
+
+
+@router.post(
+    "/v1/detectors/{name}/score",
+    response_model=wire.ScoreAnswer,
+    openapi_extra=request_body(wire.ScoreRequest),
+)
+async def score(
+    name: Name,
+    body: Annotated[Body[wire.ScoreRequest], Depends(body_of(wire.ScoreRequest))],
+    service: Running,
+    request_id: RequestId,
+) -> Response:
+    """Score images, or embeddings of images, with a stored detector."""
+    named = await service.catalog.get(name)
+    if body.options.require_verdict:
+        named.detector.require_threshold()
+    require_images(body.uploads, body.options.embeddings, "images or embeddings")
+    if body.options.embeddings is not None:
+        names, outcomes = await given_embeddings(body.options, named.detector, service)
+    else:
+        names, outcomes = await images(body, service)
+    answer = await score_answer(
+        named.detector, outcomes, names, body.options, request_id, service, named=named
+    )
+    return all_failed(outcomes, answer.results, request_id) or json_answer(answer)
+
+
+@router.post(
+    "/v1/score",
+    response_model=wire.ScoreAnswer | wire.ScoreAnswers,
+    openapi_extra=request_body(wire.OneShotRequest),
+)
+async def score_once(
+    body: Annotated[Body[wire.OneShotRequest], Depends(body_of(wire.OneShotRequest))],
+    service: Running,
+    request_id: RequestId,
+) -> Response:
+    """Score images in one shot: against concepts that are stored nowhere, or with several detectors."""
+    require_images(body.uploads, None, "images")
+    if body.options.detectors is not None:
+        return await score_with_detectors(body, body.options.detectors, service, request_id)
+    definition = definition_of(
+        body.options, service.settings, max_prompts=service.settings.max_one_shot_prompts
+    )
+    matrix = await service.catalog.encode(definition)
+    detector = Detector(definition, service.encoder.fingerprint, matrix)
+    if body.options.require_verdict:
+        detector.require_threshold()
+    names, outcomes = await images(body, service)
+    warnings = await service.catalog.definition_advice(definition)
+    answer = await score_answer(
+        detector, outcomes, names, body.options, request_id, service, warnings=warnings
+    )
+    return all_failed(outcomes, answer.results, request_id) or json_answer(answer)
+
+
+async def score_with_detectors(
+    body: Body[wire.OneShotRequest], wanted: Sequence[str], service: Service, request_id: str
+) -> Response:
+    """One encode for all detectors; their answers in order."""
+    detectors = [await service.catalog.get(name) for name in wanted]
+    if body.options.require_verdict:
+        for named in detectors:
+            named.detector.require_threshold()
+    names, outcomes = await images(body, service)
+    answers = [
+        await score_answer(named.detector, outcomes, names, body.options, request_id, service, named=named)
+        for named in detectors
+    ]
+    failed = all_failed(outcomes, answers[0].results, request_id)
+    return failed or json_answer(wire.ScoreAnswers(answers=answers))
+
+
+@router.post("/v1/embed", response_model=wire.Embedded, openapi_extra=request_body(wire.EmbedRequest))
+async def embed(
+    body: Annotated[Body[wire.EmbedRequest], Depends(body_of(wire.EmbedRequest))],
+    service: Running,
+    request_id: RequestId,
+) -> Response:
+    """Embed images or texts."""
+    texts = body.options.texts
+    require_images(body.uploads, texts, "images or texts")
+    if texts is None:
+        names, outcomes = await images(body, service)
+    else:
+        check_texts(texts, service)
+        names, outcomes = [None] * len(texts), list(await service.engine.embed_texts(texts))
+    results = [
+        convert.embed_result(i, name, outcome, request_id)
+        for i, (name, outcome) in enumerate(zip(names, outcomes, strict=True))
+    ]
+    answer = wire.Embedded(model=convert.model_ref(service.encoder), results=results)
+    return all_failed(outcomes, results, request_id) or json_answer(answer)
+
+
+async def images(body: Body[wire.Images], service: Service) -> tuple[list[str | None], list[Outcome]]:
+    """Names of the images of a request, and their embeddings or errors."""
+    return [upload.name for upload in body.uploads], await embed_uploads(service, body.uploads)
+
+
+async def given_embeddings(
+    options: wire.ScoreRequest, detector: Detector, service: Service
+) -> tuple[list[str | None], list[Outcome]]:
+    """The embeddings that a request carries, normalised; they have no names.
+
+    Raises:
+        EncoderMismatch: another encoder made them.
+        InvalidEmbeddings: wrong length, zero or not finite.
+    """
+    embeddings = options.embeddings or []
+    if len(embeddings) > service.settings.max_embeddings:
+        raise TooLarge(
+            f"{len(embeddings)} embeddings are more than the {service.settings.max_embeddings} of a request"
+        )
+    detector.require_encoder(options.fingerprint or "")
+    rows = await anyio.to_thread.run_sync(unit_rows, embeddings, service.encoder.dim)
+    return [None] * len(rows), list(rows)
+
+
+async def score_answer(
+    detector: Detector,
+    outcomes: list[Outcome],
+    names: Sequence[str | None],
+    options: wire.ScoreOptions,
+    request_id: str,
+    service: Service,
+    *,
+    named: NamedDetector | None = None,
+    warnings: Sequence[Advice] = (),
+) -> wire.ScoreAnswer:
+    """Judge the embeddings, in a thread, since thousands of concepts take their time."""
+
+    def judge() -> wire.ScoreAnswer:
+        verdicts = detector.judge(rows_of(outcomes, service.encoder.dim), top_k=options.top_k)
+        return wire.ScoreAnswer(
+            detector=named.stored.name if named else None,
+            revision=named.stored.revision if named else None,
+            definition_hash=detector.definition_hash,
+            model=convert.model_ref(service.encoder),
+            score_name=detector.definition.score,
+            threshold=detector.threshold,
+            warnings=convert.notices(named.warnings if named else warnings),
+            results=convert.results(outcomes, names, verdicts, request_id),
+        )
+
+    return await anyio.to_thread.run_sync(judge)
+
+
+def check_texts(texts: Sequence[str], service: Service) -> None:
+    """Refuse texts to embed that are too many, too long, blank or carry control characters."""
+    limit = service.settings.max_one_shot_prompts
+    if len(texts) > limit:
+        raise InvalidRequest(f"{len(texts)} texts are more than the {limit} of a request")
+    check_lengths(texts, service.settings, "text")
+    for i, text in enumerate(texts):
+        check_text(text, f"text {i}")

@@ -1,0 +1,174 @@
+"""The ASGI layers around the routes: request ids, logs, metrics, the last resort, and disconnects."""
+
+import asyncio
+import contextlib
+import re
+import time
+import uuid
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.answers import problem_response
+from app.engine.errors import DeadlineExceeded
+from app.errors import InvalidRequest
+from app.metrics import Metrics
+from app.settings import Settings
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+CREATING = re.compile(r"/v1/detectors(/[^/]+(/file)?)?")
+CLIENT_CLOSED_REQUEST = 499  # nginx's number for a caller who left; it is logged, never sent
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
+        "form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+log = structlog.get_logger("mcm.http")
+
+
+class Observed:
+    """Gives each request its id, logs and counts it, and answers 500 for what nobody foresaw."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = request_id_of(Headers(scope=scope))
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers.update(SECURITY_HEADERS)
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self.app(scope, receive, send_with_id)
+            except ClientDisconnect:
+                pass
+            except Exception as error:
+                log.exception("unforeseen error", path=scope["path"])
+                if status == 0:
+                    await problem_response(error, request_id)(scope, receive, send_with_id)
+            self._record(scope, status or CLIENT_CLOSED_REQUEST, time.perf_counter() - started)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "none")
+        self.metrics.requests.labels(route, scope["method"], status).inc()
+        self.metrics.seconds.labels(route).observe(seconds)
+        level = log.debug if route in ("/healthz", "/readyz", "/metrics") else log.info
+        level(
+            "request", method=scope["method"], path=scope["path"], status=status, ms=round(seconds * 1000, 1)
+        )
+
+
+class Deadline:
+    """Ends a request that takes longer than the service, or its caller, allows."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app = app
+        self.settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = scope["state"]["request_id"]
+        try:
+            seconds = self.seconds(scope)
+        except InvalidRequest as error:
+            await problem_response(error, request_id)(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self.app(scope, receive, send)
+        except TimeoutError:
+            late = DeadlineExceeded(f"the request took longer than {seconds:g} seconds; send less, or wait")
+            await problem_response(late, request_id)(scope, receive, send)
+
+    def seconds(self, scope: Scope) -> float:
+        """Time for a request: the caller's wish, X-Request-Timeout, up to the service's limit.
+
+        Raises:
+            InvalidRequest: the header is not a number of seconds above 0.
+        """
+        creates = scope["method"] in ("POST", "PUT") and CREATING.fullmatch(scope["path"])
+        limit = self.settings.create_timeout if creates else self.settings.request_timeout
+        wish = Headers(scope=scope).get("x-request-timeout")
+        if wish is None:
+            return limit
+        try:
+            seconds = float(wish)
+        except ValueError:
+            seconds = 0.0
+        if not seconds > 0:
+            raise InvalidRequest(f"X-Request-Timeout must be a number of seconds above 0, not {wish!r}")
+        return min(seconds, limit)
+
+
+class CancelOnDisconnect:
+    """Ends a request's work when its caller leaves, so that nothing is computed for nobody."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        body_read = asyncio.Event()
+
+        async def receive_body() -> Message:
+            if body_read.is_set():  # the caller is watched below; nobody else may take its message
+                await asyncio.Event().wait()
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body", False):
+                body_read.set()
+            return message
+
+        async def caller_left() -> None:
+            await body_read.wait()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        work = asyncio.ensure_future(self.app(scope, receive_body, send))
+        watch = asyncio.create_task(caller_left())
+        try:
+            await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            left = not work.done()
+            for task in (watch, work):
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
+            try:
+                await work
+            except asyncio.CancelledError:
+                if not left:
+                    raise
+        if left:
+            raise ClientDisconnect
+
+
+def request_id_of(headers: Headers) -> str:
+    """The caller's X-Request-ID if it is well formed, else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

@@ -1,0 +1,247 @@
+"""Named detectors, ready to judge: the store, a bounded cache, and the encoder for what is missing."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import anyio.to_thread
+from cachetools import LRUCache
+
+from app.engine import Engine
+from app.engine.errors import DeadlineExceeded
+from app.settings import Settings
+from app.store import (
+    DetectorNotFound,
+    NameTaken,
+    Replaced,
+    RevisionMismatch,
+    Store,
+    StoredDetector,
+    StoredSummary,
+    StoreUnavailable,
+    TooManyDetectors,
+)
+from mcm.advice import Advice, advise
+from mcm.calibration import UNCALIBRATED, Calibration
+from mcm.definition import Definition
+from mcm.detector import Detector
+from mcm.embeddings import Vectors
+from mcm.encoders import Encoder
+from mcm.prompts import distinct_prompts, pool_prompts
+
+T = TypeVar("T")
+ADVICE_CACHE = 256
+UNREACHABLE = Advice(
+    "store-unreachable",
+    "the detector store cannot be reached; this answer comes from memory, and its threshold may be old",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class NamedDetector:
+    """A stored detector with its embeddings in place, and what the caller should know of it."""
+
+    stored: StoredDetector
+    detector: Detector
+    warnings: tuple[Advice, ...] = ()
+
+
+class Catalog:
+    """Named detectors under the encoder that runs.
+
+    A detector's state is asked of the store at every use, so that a change made anywhere is seen at the
+    next request. Concept embeddings that are missing (another encoder made the detector) are computed
+    once, in a task of their own that outlives the request that started it.
+    """
+
+    def __init__(self, store: Store, engine: Engine, encoder: Encoder, settings: Settings) -> None:
+        self._store = store
+        self._engine = engine
+        self._encoder = encoder
+        self._settings = settings
+        self._cache: LRUCache[str, NamedDetector] = LRUCache(settings.matrix_cache_bytes, getsizeof=_bytes)
+        self._advice: LRUCache[str, tuple[Advice, ...]] = LRUCache(ADVICE_CACHE)
+        self._encoding: dict[str, asyncio.Task[Vectors]] = {}
+        self._last_contact = time.monotonic()
+
+    async def get(self, name: str) -> NamedDetector:
+        """The detector called `name`, as the store has it now.
+
+        Raises:
+            DetectorNotFound: there is none.
+            StoreUnavailable: the store cannot be asked, and memory is missing or too old to use.
+        """
+        try:
+            revision = await self.revision(name)
+        except StoreUnavailable:
+            return self._from_memory(name)
+        cached = self._cache.get(name)
+        if cached is None or cached.stored.revision != revision:
+            cached = await self._load(name)
+        return cached
+
+    async def revision(self, name: str) -> int | None:
+        """The detector's revision, None if there is no such detector."""
+        return await self._ask(partial(self._store.revision, name))
+
+    async def page(self, limit: int, after: str | None) -> tuple[list[StoredSummary], str | None]:
+        """Detectors in the order of their names; see `Store.page`."""
+        return await self._ask(partial(self._store.page, limit, after))
+
+    async def stored(self, name: str) -> StoredDetector:
+        """What the store has of `name`, without computing embeddings.
+
+        Raises:
+            DetectorNotFound: there is none.
+        """
+        stored = await self._ask(partial(self._store.load, name, self._encoder.fingerprint))
+        if stored is None:
+            raise DetectorNotFound(name)
+        return stored
+
+    async def create(self, name: str, definition: Definition) -> StoredDetector:
+        """A new detector.
+
+        Raises:
+            NameTaken, TooManyDetectors: before any work, where that can be seen.
+        """
+        if await self.revision(name) is not None:
+            raise NameTaken(name)
+        await self._check_room()
+        matrix = await self.encode(definition)
+        create = partial(self._store.create, max_detectors=self._settings.max_detectors)
+        return await self._ask(partial(create, name, definition, self._encoder.fingerprint, matrix))
+
+    async def replace(
+        self,
+        name: str,
+        definition: Definition,
+        *,
+        if_match: int | None,
+        calibration: Calibration = UNCALIBRATED,
+    ) -> Replaced:
+        """Make `name` a detector of this definition, new or not.
+
+        Raises:
+            RevisionMismatch, TooManyDetectors: before any work, where that can be seen.
+        """
+        current = await self.revision(name)
+        if if_match is not None and if_match != current:
+            raise RevisionMismatch(name, expected=if_match, current=current)
+        if current is None:
+            await self._check_room()
+        matrix = await self.encode(definition)
+        replace = partial(self._store.replace, if_match=if_match, max_detectors=self._settings.max_detectors)
+        return await self._ask(
+            partial(replace, name, definition, self._encoder.fingerprint, matrix, calibration=calibration)
+        )
+
+    async def update_calibration(
+        self, name: str, change: Callable[[StoredDetector], Calibration], *, if_match: int | None
+    ) -> StoredDetector:
+        """Change a detector's calibration under the encoder that runs; see `Store.update_calibration`."""
+        update = partial(self._store.update_calibration, if_match=if_match)
+        return await self._ask(partial(update, name, self._encoder.fingerprint, change))
+
+    async def set_calibration(
+        self, name: str, definition_hash: str, calibration: Calibration, *, if_match: int | None
+    ) -> StoredDetector:
+        """Replace a detector's calibration under the encoder that runs; see `Store.set_calibration`."""
+        put = partial(self._store.set_calibration, name, self._encoder.fingerprint, definition_hash)
+        return await self._ask(partial(put, calibration, if_match=if_match))
+
+    async def delete(self, name: str, *, if_match: int | None) -> None:
+        """Delete a detector; see `Store.delete`."""
+        await self._ask(partial(self._store.delete, name, if_match=if_match))
+
+    async def encode(self, definition: Definition) -> Vectors:
+        """Concept embeddings (k, d) of a definition, within the time to create a detector.
+
+        Raises:
+            InvalidDefinition: the score cannot tell the concepts apart.
+            DeadlineExceeded: it took too long.
+        """
+        prompts = distinct_prompts(definition)
+        try:
+            async with asyncio.timeout(self._settings.create_timeout):
+                embeddings = await self._engine.embed_texts(prompts)
+        except TimeoutError:
+            raise DeadlineExceeded(f"{len(prompts)} prompts were not encoded in time; use fewer") from None
+        return await anyio.to_thread.run_sync(pool_prompts, definition, prompts, embeddings)
+
+    async def advice(self, stored: StoredDetector) -> tuple[Advice, ...]:
+        """What a caller should know of a stored detector."""
+        return (*await self.definition_advice(stored.definition), *calibration_warnings(stored))
+
+    async def definition_advice(self, definition: Definition) -> tuple[Advice, ...]:
+        """What a caller should know of a definition: duplicates, cut prompts."""
+        key = definition.hash(self._encoder.fingerprint)
+        if key not in self._advice:
+            found = await anyio.to_thread.run_sync(advise, definition, self._encoder.truncated)
+            self._advice[key] = tuple(found)
+        return self._advice[key]
+
+    async def _load(self, name: str) -> NamedDetector:
+        stored = await self.stored(name)
+        matrix = stored.matrix if stored.matrix is not None else await self._encode_missing(stored)
+        detector = Detector(stored.definition, self._encoder.fingerprint, matrix, stored.calibration)
+        named = NamedDetector(stored, detector, await self.advice(stored))
+        if _bytes(named) <= self._cache.maxsize:
+            self._cache[name] = named
+        return named
+
+    async def _encode_missing(self, stored: StoredDetector) -> Vectors:
+        key = stored.definition.hash(self._encoder.fingerprint)
+        task = self._encoding.get(key)
+        if task is None:
+            task = asyncio.create_task(self._encode_and_keep(stored))
+            self._encoding[key] = task
+            task.add_done_callback(partial(self._encoded, key))
+        return await asyncio.shield(task)
+
+    async def _encode_and_keep(self, stored: StoredDetector) -> Vectors:
+        matrix = await self.encode(stored.definition)
+        keep = partial(self._store.add_encoding, stored.name, stored.definition)
+        await self._ask(partial(keep, self._encoder.fingerprint, matrix))
+        return matrix
+
+    def _encoded(self, key: str, task: asyncio.Task[Vectors]) -> None:
+        del self._encoding[key]
+        if not task.cancelled():
+            task.exception()  # seen here, in case everybody who waited has left
+
+    async def _check_room(self) -> None:
+        if await self._ask(self._store.count) >= self._settings.max_detectors:
+            raise TooManyDetectors(self._settings.max_detectors)
+
+    async def _ask(self, question: Callable[[], T]) -> T:
+        answer = await anyio.to_thread.run_sync(question)
+        self._last_contact = time.monotonic()
+        return answer
+
+    def _from_memory(self, name: str) -> NamedDetector:
+        age = time.monotonic() - self._last_contact
+        cached = self._cache.get(name)
+        if cached is None or (self._settings.sqlite_file is None and age > self._settings.store_grace_s):
+            raise StoreUnavailable("the detector store cannot be reached; try again soon")
+        return NamedDetector(cached.stored, cached.detector, (*cached.warnings, UNREACHABLE))
+
+
+def calibration_warnings(stored: StoredDetector) -> tuple[Advice, ...]:
+    """Says so when a calibration exists that this encoder may not use."""
+    if stored.calibration is UNCALIBRATED and stored.calibrated_elsewhere:
+        return (
+            Advice(
+                "calibrated-under-another-encoder",
+                "this detector was calibrated under another encoder; here it has no threshold until it is "
+                "calibrated again",
+            ),
+        )
+    return ()
+
+
+def _bytes(named: NamedDetector) -> int:
+    return int(named.detector.matrix.nbytes + named.detector.calibration.scores.nbytes) + 1024

@@ -1,0 +1,158 @@
+"""The application: everything is built here, nothing at import."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+
+import mcm
+from app.api import calibrations, detectors, scoring, system
+from app.api.answers import problem_response
+from app.api.common import request_id_of
+from app.api.openapi import describe
+from app.asgi import CancelOnDisconnect, Deadline, Observed
+from app.catalog import Catalog
+from app.engine import Engine, EngineLimits
+from app.errors import InvalidRequest, http_error
+from app.gate import Gate
+from app.metrics import Metrics
+from app.service import Service
+from app.settings import Settings
+from app.store import Store
+from mcm.encoders import Encoder, load_encoder
+from mcm.errors import McmError
+from mcm.images import ImageLimits
+
+STATIC = Path(__file__).parent / "static"
+DESCRIPTION = "Zero-shot out-of-distribution detection: does an image match one of your class names?"
+log = structlog.get_logger("mcm.app")
+
+
+def create_app(
+    settings: Settings, encoder: Encoder | None = None, on_fatal: Callable[[Exception], None] | None = None
+) -> FastAPI:
+    """The service as an ASGI app. Without an `encoder`, `settings.encoder` is loaded once it is live.
+
+    `on_fatal` is told why the service can never become ready.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        starting = asyncio.create_task(start(app, settings, encoder, on_fatal))
+        try:
+            yield
+        finally:
+            starting.cancel()
+            with suppress(asyncio.CancelledError):
+                await starting
+            await stop(app)
+
+    app = FastAPI(
+        title="mcm-ood",
+        version=mcm.__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = None
+    app.state.metrics = Metrics()
+    for module in (system, detectors, scoring, calibrations):
+        app.include_router(module.router)
+    app.mount("/static", StaticFiles(directory=STATIC))
+    app.add_exception_handler(McmError, answer_error)
+    app.add_exception_handler(HTTPException, answer_http_error)
+    app.add_exception_handler(RequestValidationError, answer_validation_error)
+    describe(app)
+    app.add_middleware(Deadline, settings=settings)  # the last one added sees a request first
+    app.add_middleware(CancelOnDisconnect)
+    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(Observed, metrics=app.state.metrics)
+    return app
+
+
+async def start(
+    app: FastAPI,
+    settings: Settings,
+    given: Encoder | None,
+    on_fatal: Callable[[Exception], None] | None,
+) -> None:
+    """Open the store, load the encoder, start the engine; the service is ready when this is done."""
+    try:
+        store = await asyncio.to_thread(open_store, settings)
+        encoder = await asyncio.to_thread(load, settings) if given is None else given
+        engine = Engine(encoder, engine_limits(settings))
+        await engine.start()
+    except Exception as error:
+        if not isinstance(error, McmError):
+            log.exception("the service cannot start")
+        if on_fatal is not None:
+            on_fatal(error)
+        return
+    catalog = Catalog(store, engine, encoder, settings)
+    app.state.service = Service(settings, encoder, engine, store, catalog, app.state.metrics)
+    log.info(
+        "ready", encoder=encoder.name, fingerprint=encoder.fingerprint, device=encoder.device,
+        dtype=encoder.dtype, activation=encoder.activation, note=encoder.note,
+    )  # fmt: skip
+
+
+async def stop(app: FastAPI) -> None:
+    """Finish what is admitted, then end threads and connections."""
+    service: Service | None = app.state.service
+    if service is not None:
+        await service.engine.stop(service.settings.shutdown_grace_s)
+        service.store.close()
+
+
+def open_store(settings: Settings) -> Store:
+    """The store, with its tables up to date."""
+    store = Store(settings.database_url)
+    store.migrate()
+    return store
+
+
+def load(settings: Settings) -> Encoder:
+    """The encoder that the settings name."""
+    return load_encoder(settings.encoder, device=settings.device)
+
+
+def engine_limits(settings: Settings) -> EngineLimits:
+    """The engine's share of the settings."""
+    return EngineLimits(
+        max_images=settings.max_queued_images,
+        max_bytes=settings.max_queued_bytes,
+        max_prompts=settings.max_queued_prompts,
+        max_batch=settings.max_batch,
+        decode_threads=settings.decode_threads,
+        image=ImageLimits(settings.max_image_bytes, settings.max_image_pixels),
+        text_cache_bytes=settings.text_cache_bytes,
+        stall_s=settings.stall_s,
+    )
+
+
+async def answer_error(request: Request, error: Exception) -> Response:
+    """An error that we know, as its problem."""
+    return problem_response(error, request_id_of(request))
+
+
+async def answer_http_error(request: Request, error: Exception) -> Response:
+    """An error of the router: no such route, another method."""
+    assert isinstance(error, HTTPException)
+    response = problem_response(http_error(error.status_code), request_id_of(request))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def answer_validation_error(request: Request, error: Exception) -> Response:
+    """A path or query parameter that is wrong."""
+    assert isinstance(error, RequestValidationError)
+    told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
+    return problem_response(InvalidRequest(told), request_id_of(request))

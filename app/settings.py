@@ -1,0 +1,97 @@
+"""Settings, read from MCM_* environment variables."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MIB = 2**20
+CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Every setting of the service; each is an environment variable with the prefix MCM_."""
+
+    model_config = SettingsConfigDict(env_prefix="MCM_", frozen=True)
+
+    encoder: str = Field(
+        default="builtin", description="Encoder: `builtin`, `ViT-B-16/openai`, `NAME/file:PATH` ..."
+    )
+    device: str = Field(
+        default="auto", description="`auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1` ..."
+    )
+    host: str = Field(
+        default="127.0.0.1", description="Address to listen on; beyond loopback keys are needed"
+    )
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
+    database_url: str = Field(default="sqlite:///mcm.db", description="SQLAlchemy URL of the store")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level logged"
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Log lines for people or for programs"
+    )
+
+    api_keys: CommaSeparated = Field(default=(), description="Keys that may read and score, comma-separated")
+    admin_keys: CommaSeparated = Field(default=(), description="Keys that may also write, comma-separated")
+    allow_anonymous: bool = Field(default=False, description="Serve beyond loopback without keys")
+    allowed_hosts: CommaSeparated = Field(
+        default=(),
+        description="Names accepted in the Host header beside loopback, comma-separated; `*` = any",
+    )
+
+    max_image_bytes: Count = Field(default=20 * MIB, description="Bytes of one image")
+    max_image_pixels: Count = Field(default=50_000_000, description="Pixels of one image")
+    max_request_bytes: Count = Field(default=64 * MIB, description="Bytes of a request that carries images")
+    max_json_bytes: Count = Field(default=16 * MIB, description="Bytes of a JSON body without images")
+    max_images: Count = Field(default=256, description="Images in one request")
+    max_embeddings: Count = Field(default=10_000, description="Embeddings in one request")
+    max_concepts: Count = Field(default=10_000, description="Concepts of one detector")
+    max_templates: Count = Field(default=64, description="Templates of one detector")
+    max_prompts: Count = Field(default=20_000, description="Prompts to create a detector")
+    max_one_shot_prompts: Count = Field(default=1_000, description="Prompts of a one-shot or embed request")
+    max_text_chars: Count = Field(default=1_000, description="Characters of a concept, prompt or template")
+    max_detectors: Count = Field(default=1_000, description="Detectors in the store")
+    max_calibration_scores: Count = Field(default=100_000, description="Scores of one calibration")
+    matrix_cache_bytes: Count = Field(default=256 * MIB, description="Memory for loaded detectors")
+    text_cache_bytes: Count = Field(default=64 * MIB, description="Memory for embeddings of prompts")
+
+    max_batch: Count = Field(default=32, description="Images or prompts in one forward pass")
+    decode_threads: int = Field(default=0, ge=0, description="Threads that decode images; 0 = one a core")
+    max_queued_images: Count = Field(
+        default=1_024, description="Images admitted at once; more is refused with 429"
+    )
+    max_queued_bytes: Count = Field(default=512 * MIB, description="Request bytes admitted at once")
+    max_queued_prompts: Count = Field(default=40_000, description="Prompts admitted at once")
+
+    request_timeout: Seconds = Field(default=60, description="Seconds for a request, then 504")
+    create_timeout: Seconds = Field(default=900, description="Seconds to create or import a detector")
+    body_timeout: Seconds = Field(default=30, description="Seconds for a request's body to arrive, then 408")
+    shutdown_grace_s: Seconds = Field(default=25, description="Seconds to finish after SIGTERM")
+    stall_s: Seconds = Field(
+        default=60, description="A forward pass longer than this makes the service unready"
+    )
+    store_grace_s: Seconds = Field(
+        default=30, description="Seconds to score from memory while PostgreSQL is away"
+    )
+
+    @field_validator("api_keys", "admin_keys", "allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether callers must show a key."""
+        return bool(self.api_keys or self.admin_keys)
+
+    @property
+    def sqlite_file(self) -> Path | None:
+        """The SQLite file, or None for another database."""
+        prefix = "sqlite:///"
+        return Path(self.database_url.removeprefix(prefix)) if self.database_url.startswith(prefix) else None

@@ -1,0 +1,80 @@
+"""Starts the service as a real process on a free port, for tests that talk to it over real sockets."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[1]
+COLOURS = (sys.executable, "-m", "tests.serve_colours")
+SERVICE = (sys.executable, "-m", "app")
+START_S = 120
+
+
+@dataclass
+class Server:
+    """A running server process: its URL, and every line that it has printed."""
+
+    process: subprocess.Popen[str]
+    lines: list[str] = field(default_factory=list)
+    url: str = ""
+
+    def wait_for_url(self) -> None:
+        """Wait for the line that names the address; every line after it is read in the background."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+            if found := re.search(r"http://[^\s/]+:\d+", line):
+                self.url = found[0]
+                threading.Thread(target=self._read, daemon=True).start()
+                return
+        raise AssertionError("the server ended:\n" + "\n".join(self.lines))
+
+    def wait_until_ready(self) -> None:
+        """Wait until /readyz is 200."""
+        end = time.monotonic() + START_S
+        with httpx.Client(trust_env=False) as http:
+            while http.get(f"{self.url}/readyz").status_code != 200:
+                assert self.process.poll() is None, "\n".join(self.lines)
+                assert time.monotonic() < end, "not ready in time:\n" + "\n".join(self.lines)
+                time.sleep(0.05)
+
+    def stop(self) -> int:
+        """Ask it to end, and give its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        self.lines += [line.rstrip("\n") for line in self.process.stdout]
+
+
+@contextmanager
+def running(
+    folder: Path, command: Sequence[str] = COLOURS, *, ready: bool = True, **settings: object
+) -> Iterator[Server]:
+    """A server with its database in `folder`; `settings` are MCM_ variables in lower case."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MCM_")}
+    environment |= {"MCM_PORT": "0", "MCM_DATABASE_URL": f"sqlite:///{folder / 'mcm.db'}"}
+    environment |= {f"MCM_{name.upper()}": str(value) for name, value in settings.items()}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    server = Server(process)
+    try:
+        server.wait_for_url()
+        if ready:
+            server.wait_until_ready()
+        yield server
+    finally:
+        process.kill()
+        process.wait()
