@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from alembic import command
 
-from app.store import (
-    Store,
-)
-from tests.app.store.samples import GIVEN_URL, run_alembic
+from app.store import Store
+from app.store.tables import Base
+from tests.app.store.samples import GIVEN_URL, execute
 
 
 @pytest.fixture
@@ -21,7 +19,8 @@ def sqlite_url(tmp_path: Path) -> str:
 def url(sqlite_url: str) -> Iterator[str]:
     yield GIVEN_URL or sqlite_url
     if GIVEN_URL:
-        run_alembic(GIVEN_URL, command.downgrade, "base")
+        tables = [*reversed(Base.metadata.sorted_tables), "alembic_version"]
+        execute(GIVEN_URL, f"DROP TABLE IF EXISTS {', '.join(map(str, tables))}")
 
 
 @pytest.fixture

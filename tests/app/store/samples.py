@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import create_engine, text
 
-from app.store import (
-    Store,
-    StoredDetector,
-)
+from app.store import Store, StoredDetector
 from app.store.database import alembic_config
 from mcm.calibration import Calibration, calibrate
 from mcm.definition import Definition, define

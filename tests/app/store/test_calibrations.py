@@ -2,11 +2,7 @@
 
 import pytest
 
-from app.store import (
-    DetectorNotFound,
-    Store,
-    StoredDetector,
-)
+from app.store import DetectorNotFound, Store, StoredDetector
 from mcm.calibration import UNCALIBRATED, Calibration, manual
 from mcm.errors import DefinitionMismatch
 from tests.app.store.processes import FINGERPRINT

@@ -5,16 +5,10 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
-from app.store import (
-    NameTaken,
-    Store,
-    StoredDetector,
-)
+from app.store import NameTaken, Store, StoredDetector
 from tests.app.store import processes
 from tests.app.store.processes import append_score, large_matrix
-from tests.app.store.samples import GIVEN_URL, SPAWN, create, load
+from tests.app.store.samples import SPAWN, create, load
 
 
 def test_of_two_creates_of_one_name_one_wins(store: Store, second: Store) -> None:
@@ -39,15 +33,14 @@ def test_of_two_creates_of_one_name_one_wins(store: Store, second: Store) -> Non
 def test_fifty_writers_and_readers_in_three_processes_lose_nothing(store: Store, url: str) -> None:
     create(store)
     scores = [float(i) for i in range(200)]
-    processes, pipes = [], []
+    servers = []
     for start in (100, 150):
         receiver, sender = SPAWN.Pipe(duplex=False)
         process = SPAWN.Process(
             target=processes.append_scores, args=(url, "pets", scores[start : start + 50], sender)
         )
         process.start()
-        processes.append(process)
-        pipes.append(receiver)
+        servers.append((process, receiver))
 
     def read(_: int) -> None:
         for _ in range(10):
@@ -61,8 +54,8 @@ def test_fifty_writers_and_readers_in_three_processes_lose_nothing(store: Store,
         revisions = [writer.result() for writer in writers]
         for reader in readers:
             reader.result()
-    for pipe, process in zip(pipes, processes, strict=True):
-        told = pipe.recv()
+    for process, receiver in servers:
+        told = receiver.recv()
         assert isinstance(told, list), told
         revisions += told
         process.join()
@@ -83,7 +76,6 @@ def test_servers_that_start_together_on_a_new_file_all_find_the_tables(sqlite_ur
         process.join()
 
 
-@pytest.mark.skipif(GIVEN_URL is not None, reason="kills a process that writes the file itself")
 def test_a_detector_is_whole_or_absent_after_kill_9_at_any_moment(store: Store, url: str) -> None:
     chance = random.Random(0)
     first = 0

@@ -7,13 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from app.store import (
-    DetectorNotFound,
-    NameTaken,
-    RevisionMismatch,
-    Store,
-    TooManyDetectors,
-)
+from app.store import DetectorNotFound, NameTaken, RevisionMismatch, Store, TooManyDetectors
 from mcm.calibration import manual
 from mcm.definition import define
 from tests.app.store.processes import FINGERPRINT

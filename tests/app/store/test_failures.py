@@ -4,10 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.store import (
-    Store,
-    StoreUnavailable,
-)
+from app.store import Store, StoreUnavailable
 from tests.app.store import processes
 from tests.app.store.processes import FINGERPRINT, large_matrix
 from tests.app.store.samples import PETS, SPAWN, calibration_of, create, execute, load

@@ -9,18 +9,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, inspect
 
-from app.store import (
-    Store,
-    StoreUnavailable,
-)
+from app.store import Store, StoreUnavailable
 from app.store.tables import Base
-from tests.app.store.samples import (
-    contents,
-    create,
-    execute,
-    load,
-    run_alembic,
-)
+from tests.app.store.samples import contents, create, execute, load, run_alembic
 
 
 def test_the_migrations_make_the_tables_that_the_code_knows(store: Store, url: str) -> None:

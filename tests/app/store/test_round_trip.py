@@ -11,11 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from app.store import (
-    NameTaken,
-    Store,
-    StoredDetector,
-)
+from app.store import NameTaken, Store, StoredDetector
 from mcm.calibration import UNCALIBRATED, Calibration, Certificate, manual
 from mcm.definition import Concept, Definition, define
 from tests.app.store.processes import FINGERPRINT
