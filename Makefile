@@ -1,0 +1,42 @@
+# One word a task; `make help` lists them.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+ENCODER ?= $(or $(MCM_ENCODER),builtin)
+HOST ?= $(or $(MCM_HOST),127.0.0.1)
+PORT ?= $(or $(MCM_PORT),8000)
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help serve test check format bench clean
+
+help:  ## list the tasks
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+serve: $(INSTALLED)  ## start the service (ENCODER=..., HOST=..., PORT=...)
+	@MCM_ENCODER='$(ENCODER)' MCM_HOST='$(HOST)' MCM_PORT='$(PORT)' exec $(BIN)/mcm serve
+
+test: $(INSTALLED)  ## run all tests
+	$(BIN)/pytest
+
+check: $(INSTALLED)  ## lint, formatting, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)  ## measure: quality of the built-in encoder, weight of the import
+	$(BIN)/python -m benchmarks.builtin_quality
+	$(BIN)/python -m benchmarks.import_time
+
+clean:  ## remove the environment
+	rm -rf $(VENV)
+
+# Installed once, and again only when the requirements change.
+$(INSTALLED): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --editable '.[dev]'
+	@touch $@
