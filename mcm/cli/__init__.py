@@ -1,1 +1,5 @@
-"""To be written."""
+"""The `mcm` command."""
+
+from mcm.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,5 @@
+"""`python -m mcm.cli` is `mcm`."""
+
+from mcm.cli import main
+
+main()

@@ -1,0 +1,91 @@
+"""Detectors and certificates in words."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mcm import wire
+from mcm.definition import Definition
+from mcm.detector import Detector
+
+SHOWN_CONCEPTS = 20
+
+Facts = list[tuple[str, object]]
+
+
+def definition_facts(definition: wire.DefinitionAnswer) -> Facts:
+    """What a detector is made from."""
+    names = [concept if isinstance(concept, str) else concept.name for concept in definition.concepts]
+    return [
+        ("concepts", f"{len(names)}: {_some(names)}"),
+        ("templates", " | ".join(definition.templates)),
+        ("score", definition.score),
+        ("temperature", definition.temperature),
+    ]
+
+
+def certificate_facts(certificate: wire.Certificate | None) -> Facts:
+    """The threshold and what it promises."""
+    if certificate is None:
+        return [("threshold", "none: calibrate with ID images (mcm calibrate), or set one (--threshold)")]
+    return [
+        ("threshold", certificate.threshold),
+        ("method", certificate.method),
+        ("false alarm rate", certificate.false_alarm_rate),
+        ("calibration images", certificate.n),
+        ("promise", certificate.promise or "none: the threshold was set by hand"),
+        ("calibrated", certificate.created_at.isoformat(timespec="seconds")),
+    ]
+
+
+def encoder_facts(name: str, fingerprint: str, definition_hash: str) -> Facts:
+    """Under what the scores compare."""
+    return [("encoder", name), ("fingerprint", fingerprint), ("definition hash", definition_hash)]
+
+
+def stored_facts(detector: wire.Detector) -> Facts:
+    """A detector of a server."""
+    model = detector.model
+    return [
+        ("detector", detector.name),
+        ("revision", detector.revision),
+        *definition_facts(detector.definition),
+        *encoder_facts(model.name, model.fingerprint, detector.definition_hash),
+        *certificate_facts(detector.certificate),
+    ]
+
+
+def file_facts(path: object, detector: Detector, encoder_name: str) -> Facts:
+    """A detector of a file."""
+    return [
+        ("detector file", path),
+        *definition_facts(definition_answer(detector.definition)),
+        *encoder_facts(encoder_name, detector.fingerprint, detector.definition_hash),
+        *certificate_facts(certificate_of(detector)),
+    ]
+
+
+def file_json(detector: Detector, encoder_name: str) -> dict[str, Any]:
+    """A detector of a file under the names that a server's answer has."""
+    certificate = certificate_of(detector)
+    return {
+        "definition": definition_answer(detector.definition).model_dump(mode="json"),
+        "definition_hash": detector.definition_hash,
+        "model": {"name": encoder_name, "fingerprint": detector.fingerprint},
+        "certificate": None if certificate is None else certificate.model_dump(mode="json"),
+    }
+
+
+def definition_answer(definition: Definition) -> wire.DefinitionAnswer:
+    """A definition in the shape of the HTTP contract."""
+    return wire.DefinitionAnswer.model_validate(definition.to_json())
+
+
+def certificate_of(detector: Detector) -> wire.Certificate | None:
+    """A detector's certificate in the shape of the HTTP contract."""
+    certificate = detector.calibration.certificate
+    return None if certificate is None else wire.Certificate.model_validate(certificate)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN_CONCEPTS
+    return ", ".join(names[:SHOWN_CONCEPTS]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,109 @@
+"""What the user sees: tables on a terminal and plain lines elsewhere; notes and progress on stderr."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mcm.cli.files import replacing
+
+T = TypeVar("T")
+STDOUT = Path("-")
+STYLES = {"OOD": "bold red", "in distribution": "green"}
+
+
+def printable(text: str) -> str:
+    """The text on one line, without characters that could steer a terminal or that UTF-8 lacks."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def note(text: str) -> None:
+    """Tell the user something beside the results."""
+    print(printable(text), file=sys.stderr)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on a terminal; elsewhere, as they come, tab-separated lines with the numbers in full."""
+    if sys.stdout.isatty():
+        _print_rich(columns, rows)
+        return
+    for row in rows:
+        print("\t".join(_plain(cell) for cell in row))
+
+
+def print_facts(facts: Sequence[tuple[str, object]]) -> None:
+    """Names and values, one pair a line; pairs without a value are left out."""
+    known = [(name, value) for name, value in facts if value is not None]
+    if not sys.stdout.isatty():
+        print_table(("", ""), known)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    for name, value in known:
+        grid.add_row(Text(name, style="bold"), Text(_plain(value)))
+    Console().print(grid)
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write JSON to a file, whole or not at all, or to stdout for "-"."""
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    if path == STDOUT:
+        print(text.encode("utf-8", "backslashreplace").decode())
+        return
+    with replacing(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace") + b"\n")
+
+
+def list_failures(failures: Sequence[tuple[str, str]], seen: int) -> None:
+    """Name the images that could not be used, and why."""
+    if failures:
+        note(f"{len(failures)} of {seen} images could not be used:")
+    for name, error in failures:
+        note(f"  {name}: {error}")
+
+
+def with_progress(items: Iterable[T], what: str) -> Iterator[T]:
+    """The items as they come, counted on stderr if it is a terminal."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        for item in items:
+            yield item
+            progress.advance(task)
+
+
+def _print_rich(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_short(cell), style=_style(cell)) for cell in row))
+    Console().print(table)
+
+
+def _style(cell: Any) -> str:
+    return STYLES.get(cell, "") if isinstance(cell, str) else ""
+
+
+def _short(cell: object) -> str:
+    return f"{cell:.6g}" if isinstance(cell, float) else _plain(cell)
+
+
+def _plain(cell: object) -> str:
+    if cell is None:
+        return "-"
+    return repr(cell) if isinstance(cell, float) else printable(str(cell))
