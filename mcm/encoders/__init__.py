@@ -1,10 +1,6 @@
-"""Encoders: the protocol, and `load_encoder("SPEC")`."""
+"""Encoders: the protocol, and `load_encoder("SPEC")`. Importing this loads no torch."""
 
 from mcm.encoders.protocol import Encoder, Pixels
+from mcm.encoders.spec import describe_encoder, load_encoder
 
-__all__ = ["Encoder", "Pixels", "load_encoder"]
-
-
-def load_encoder(spec: str, *, device: str = "auto") -> Encoder:
-    """Load the encoder that `spec` names."""
-    raise NotImplementedError
+__all__ = ["Encoder", "Pixels", "describe_encoder", "load_encoder"]
