@@ -158,7 +158,10 @@ def invalid_request(error: ValidationError) -> RequestError:
     found = error.errors(include_url=False, include_context=False, include_input=False)
     if found[0]["type"] == "json_invalid":
         return UnparsableBody(f"the body is not valid JSON: {found[0]['msg']}")
-    errors = [{"field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in found[:20]]
+    errors = [
+        {"field": ".".join(map(str, e["loc"])), "message": e["msg"].removeprefix("Value error, ")}
+        for e in found[:20]
+    ]
     told = "; ".join(f"{e['field']}: {e['message']}" if e["field"] else e["message"] for e in errors[:3])
     return InvalidRequest(told, errors=errors)
 

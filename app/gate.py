@@ -50,9 +50,9 @@ class Gate:
 
     def _origin(self, headers: Headers) -> RequestError | None:
         origin = headers.get("origin")
-        if origin is None or urlsplit(origin).netloc == headers.get("host"):
+        if origin is None or origin.lower() in own_origins(headers.get("host", "")):
             return None
-        return ForbiddenOrigin(f"web pages of {origin} may not use this service")
+        return ForbiddenOrigin(f"web pages of {origin!r} may not use this service")
 
     def _key(self, headers: Headers, write: bool) -> RequestError | None:
         scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -71,6 +71,11 @@ def writes(method: str, path: str) -> bool:
     return method not in ("GET", "HEAD", "OPTIONS") and not (
         method == "POST" and path.endswith(READING_POSTS)
     )
+
+
+def own_origins(host: str) -> tuple[str, str]:
+    """The origins of this service's own pages, as the Host header tells them; a proxy may add TLS."""
+    return f"http://{host.lower()}", f"https://{host.lower()}"
 
 
 def host_name(host: str) -> str:
@@ -92,6 +97,6 @@ def is_loopback(name: str) -> bool:
 
 
 def _among(key: str, keys: tuple[str, ...]) -> bool:
-    given = key.encode()
+    given = key.encode("latin-1")  # the bytes that came
     matches = [hmac.compare_digest(given, known.encode()) for known in keys]  # all, whatever the first says
     return bool(key) and any(matches)

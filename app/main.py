@@ -61,6 +61,7 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirected POST loses its body or its key in some clients
     )
     app.state.service = None
     app.state.metrics = Metrics()

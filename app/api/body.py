@@ -11,11 +11,13 @@ from typing import Any, Generic, TypeVar, cast, get_origin
 import anyio.to_thread
 from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
-from starlette.datastructures import FormData, UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from app.errors import (
     InvalidRequest,
+    RequestError,
     SlowBody,
     TooLarge,
     UnparsableBody,
@@ -50,9 +52,17 @@ class Body(Generic[R_co]):
 
 
 class MemoryMultiPartParser(MultiPartParser):
-    """Keeps files in memory: the request is bounded, and no disk is needed or waited for."""
+    """Keeps files in memory: the request is bounded, and no disk is needed or waited for.
+
+    `complete` tells whether the last boundary came: a body cut short would lose its last part in silence.
+    """
 
     spool_max_size = 2**40
+    complete = False
+
+    def on_end(self) -> None:
+        """The last boundary has come."""
+        self.complete = True
 
 
 def body_of(model: type[R]) -> Callable[[Request], AsyncGenerator[Body[R], None]]:
@@ -86,8 +96,9 @@ def content_type(request: Request, takes_images: bool) -> str:
     """ "json" or "multipart".
 
     Raises:
-        UnsupportedBody: anything else, or multipart where no images are taken.
+        UnsupportedBody: anything else, or multipart where no images are taken; compressed, or not UTF-8.
     """
+    check_plain(request.headers)
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given == "application/json" or given.endswith("+json"):
         return "json"
@@ -95,6 +106,17 @@ def content_type(request: Request, takes_images: bool) -> str:
         return "multipart"
     wanted = "application/json or multipart/form-data" if takes_images else "application/json"
     raise UnsupportedBody(f"the Content-Type is {given or 'missing'}; send {wanted}")
+
+
+def check_plain(headers: Headers) -> None:
+    """Refuse a body that is compressed, or text in an encoding other than UTF-8."""
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise UnsupportedBody(f"the Content-Encoding is {encoding!r}; send the body as it is, not compressed")
+    _, parameters = parse_options_header(headers.get("content-type"))
+    charset = parameters.get(b"charset", b"utf-8").decode("latin-1").lower()
+    if charset not in ("utf-8", "utf8", "us-ascii"):
+        raise UnsupportedBody(f"the charset is {charset!r}; send UTF-8")
 
 
 def declared_length(request: Request, limit: int) -> int:
@@ -149,11 +171,11 @@ def parse_json(raw: bytes, model: type[R], service: Service) -> Body[R]:
         TooLarge: over the limit of a body that carries no images.
     """
     try:
-        options = model.model_validate_json(raw)
+        options = model.model_validate_json(raw, strict=True)  # true and "1" are no numbers
     except ValidationError as error:
         raise invalid_request(error) from None
     items = options.images if isinstance(options, wire.Images) else None
-    if not items and len(raw) > service.settings.max_json_bytes:
+    if isinstance(options, wire.Images) and not items and len(raw) > service.settings.max_json_bytes:
         raise TooLarge(
             f"the body has {len(raw)} bytes, more than the {service.settings.max_json_bytes} of JSON"
         )
@@ -196,14 +218,23 @@ async def read_multipart(
     try:
         form = await parser.parse()
     except MultiPartException as error:
-        if error.message.startswith("Too many files"):
-            raise TooLarge(f"more than {settings.max_images} images in one request") from error
-        raise UnparsableBody(f"the multipart body cannot be parsed: {error.message}") from error
+        raise multipart_error(error.message, settings.max_images) from error
+    if not parser.complete:
+        raise UnparsableBody("the multipart body ends before its last boundary; send it whole")
     uploads = [await read_upload(value) for value in files_of(form)]
     try:
         return Body(model.model_validate(fields_of(form, model)), uploads)
     except ValidationError as error:
         raise invalid_request(error) from None
+
+
+def multipart_error(message: str, max_images: int) -> RequestError:
+    """The parser's complaint as a request error."""
+    if message.startswith("Too many files"):
+        return TooLarge(f"more than {max_images} images in one request")
+    if message.startswith(("Too many fields", "Part exceeded")):
+        return TooLarge(f"the multipart body is over a limit: {message}")
+    return UnparsableBody(f"the multipart body cannot be parsed: {message}")
 
 
 def files_of(form: FormData) -> list[UploadFile]:

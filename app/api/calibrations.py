@@ -41,7 +41,7 @@ async def calibrate(
 ) -> Response:
     """Calibrate with in-distribution images, or with the scores that they got here."""
     options = body.options
-    require_images(body.uploads, options.scores, "images or scores")
+    require_images(body.uploads, options.scores, "scores with their definition_hash")
     if options.scores is not None:
         scores, made_under, errors = options.scores, str(options.definition_hash), []
     else:

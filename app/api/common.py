@@ -11,7 +11,7 @@ from mcm import wire
 
 Name = Annotated[str, Path(pattern=wire.DETECTOR_NAME, description="Name of a detector")]
 Running = Annotated[Service, Depends(service_of)]
-_TAG = re.compile(r'"?(\d+)"?')
+_TAG = re.compile(r'"?([0-9]{1,19})"?')  # 64 bits; a longer one matches no revision
 
 
 def request_id_of(request: Request) -> str:

@@ -66,7 +66,7 @@ async def replace(
 async def detectors(
     service: Running,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    cursor: Annotated[str | None, Query(max_length=64)] = None,
+    cursor: Annotated[str | None, Query(pattern=wire.DETECTOR_NAME)] = None,
 ) -> Response:
     """Detectors in the order of their names, page by page."""
     found, following = await service.catalog.page(limit, cursor)

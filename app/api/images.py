@@ -34,14 +34,15 @@ def rows_of(outcomes: Sequence[Outcome], dim: int) -> Vectors:
     return np.stack(rows) if rows else np.empty((0, dim), dtype=np.float32)
 
 
-def require_images(uploads: Sequence[Upload], alternative: object, what: str) -> None:
-    """Exactly one of images and the alternative must be there.
+def require_images(uploads: Sequence[Upload], alternative: object = None, what: str = "") -> None:
+    """Exactly one of images and the alternative, `what`, must be there.
 
     Raises:
         InvalidRequest: both or none.
     """
     if bool(uploads) == (alternative is not None):
-        raise InvalidRequest(f"send either {what}: the files in the field 'images', or the other, not both")
+        files = "images, as files in the field 'images' or as base64 in JSON"
+        raise InvalidRequest(f"send {files}" + (f", or {what}, and not both" if what else ""))
 
 
 def all_failed(

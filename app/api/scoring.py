@@ -42,7 +42,7 @@ async def score(
     named = await service.catalog.get(name)
     if body.options.require_verdict:
         named.detector.require_threshold()
-    require_images(body.uploads, body.options.embeddings, "images or embeddings")
+    require_images(body.uploads, body.options.embeddings, "embeddings")
     if body.options.embeddings is not None:
         names, outcomes = await given_embeddings(body.options, named.detector, service)
     else:
@@ -64,7 +64,7 @@ async def score_once(
     request_id: RequestId,
 ) -> Response:
     """Score images in one shot: against concepts that are stored nowhere, or with several detectors."""
-    require_images(body.uploads, None, "images")
+    require_images(body.uploads)
     if body.options.detectors is not None:
         return await score_with_detectors(body, body.options.detectors, service, request_id)
     definition = definition_of(
@@ -107,7 +107,7 @@ async def embed(
 ) -> Response:
     """Embed images or texts."""
     texts = body.options.texts
-    require_images(body.uploads, texts, "images or texts")
+    require_images(body.uploads, texts, "texts")
     if texts is None:
         names, outcomes = await images(body, service)
     else:
