@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,7 @@ class Server:
     process: subprocess.Popen[str]
     lines: list[str] = field(default_factory=list)
     url: str = ""
+    reader: threading.Thread | None = None
 
     def wait_for_url(self) -> None:
         """Wait for the line that names the address; every line after it is read in the background."""
@@ -35,7 +36,8 @@ class Server:
             self.lines.append(line.rstrip("\n"))
             if found := re.search(r"http://[^\s/]+:\d+", line):
                 self.url = found[0]
-                threading.Thread(target=self._read, daemon=True).start()
+                self.reader = threading.Thread(target=self._read)
+                self.reader.start()
                 return
         raise AssertionError("the server ended:\n" + "\n".join(self.lines))
 
@@ -53,9 +55,17 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=60)
 
+    def close(self) -> None:
+        """Read the last lines of a process that has ended."""
+        assert self.process.stdout is not None
+        if self.reader is not None:
+            self.reader.join()
+        self.process.stdout.close()
+
     def _read(self) -> None:
         assert self.process.stdout is not None
-        self.lines += [line.rstrip("\n") for line in self.process.stdout]
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
 
 
 @contextmanager
@@ -67,7 +77,13 @@ def running(
     environment |= {"MCM_PORT": "0", "MCM_DATABASE_URL": f"sqlite:///{folder / 'mcm.db'}"}
     environment |= {f"MCM_{name.upper()}": str(value) for name, value in settings.items()}
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # so that what the command starts ends with it
     )
     server = Server(process)
     try:
@@ -76,5 +92,7 @@ def running(
             server.wait_until_ready()
         yield server
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        server.close()
