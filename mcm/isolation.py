@@ -34,12 +34,11 @@ def encode_isolating(
         if len(items) == 1:
             return [_own(error)]
         _log.warning("a batch of %d failed (%s); halving it", len(items), error)
-        half = len(items) // 2
-        return [
-            *encode_isolating(encode, items[:half], dim),
-            *encode_isolating(encode, items[half:], dim),
-        ]
-    return _separate(rows)
+    else:
+        return _separate(rows)
+    # Here the error is let go, and with it the memory that its traceback holds: it may have been too little.
+    half = len(items) // 2
+    return [*encode_isolating(encode, items[:half], dim), *encode_isolating(encode, items[half:], dim)]
 
 
 def _separate(rows: Vectors) -> list[Vectors | EncoderError]:
@@ -54,6 +53,6 @@ def _separate(rows: Vectors) -> list[Vectors | EncoderError]:
 def _own(error: Exception) -> EncoderError:
     if isinstance(error, EncoderError):
         return error
-    wrapped = EncoderError(f"the encoder failed on this item: {error or type(error).__name__}")
+    wrapped = EncoderError(f"the encoder failed on this item ({type(error).__name__})")
     wrapped.__cause__ = error
     return wrapped

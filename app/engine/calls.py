@@ -66,7 +66,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._ready = threading.Condition()
-        self._lanes: dict[Lane, FairQueue[Call[Any], Job]] = {}
+        self._lanes: dict[Lane, FairQueue[Call[Any], Job]] = {lane: FairQueue() for lane in Lane}
         self._closed = False
 
     def put(self, lane: Lane, call: Call[Any], jobs: Sequence[Job]) -> bool:
@@ -74,7 +74,7 @@ class Inbox:
         with self._ready:
             if self._closed or call.gone:
                 return False
-            self._lanes.setdefault(lane, FairQueue()).put(call, jobs)
+            self._lanes[lane].put(call, jobs)
             self._ready.notify(len(jobs))
             return True
 

@@ -2,14 +2,13 @@
 
 import logging
 
-import numpy as np
-
 from app.engine.calls import Inbox, Job, Lane
 from app.engine.stats import Stats
 from app.engine.worker import Deliver, Handler
-from mcm.encoders import Encoder, Pixels
-from mcm.errors import BrokenImage, EncoderError, ImageError
-from mcm.images import ImageLimits, load_image
+from mcm.encoders import Encoder
+from mcm.errors import EncoderError, McmError
+from mcm.images import ImageLimits
+from mcm.pipeline import prepare_image
 
 _log = logging.getLogger(__name__)
 
@@ -27,8 +26,8 @@ class Decoding:
     def _images(self, jobs: list[Job]) -> None:
         for job in jobs:
             try:
-                pixels = prepare(job.work, self._encoder, self._limits)
-            except ImageError as error:
+                pixels = prepare_image(job.work, self._encoder, self._limits)
+            except McmError as error:
                 self._stats.add(undecodable=1)
                 self._deliver([(job, error)])
                 continue
@@ -43,23 +42,3 @@ class Decoding:
             except Exception:
                 _log.exception("the encoder failed to count tokens")
                 self._deliver([(job, EncoderError("the encoder failed to count the tokens of a text"))])
-
-
-def prepare(data: bytes, encoder: Encoder, limits: ImageLimits) -> Pixels:
-    """An image file as the pixels (3, h, w) uint8 that the encoder takes.
-
-    Raises:
-        ImageError: the file is no image that can be used.
-    """
-    try:
-        pixels = encoder.prepare(load_image(data, limits))
-    except ImageError:
-        raise
-    except Exception as error:  # of the encoder's own transform, or of a decoder
-        _log.exception("an image could not be prepared")
-        raise BrokenImage("the image cannot be prepared for the encoder; try another copy or size") from error
-    side = encoder.image_size
-    if pixels.shape != (3, side, side) or pixels.dtype != np.uint8:  # it would fail the batch that it joins
-        _log.error("the encoder prepared %s pixels of %s", pixels.shape, pixels.dtype)
-        raise BrokenImage("the image cannot be prepared for the encoder; try another copy or size")
-    return pixels

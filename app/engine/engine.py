@@ -17,7 +17,6 @@ from app.engine.admission import Admission
 from app.engine.calls import Call, Inbox, Job, Lane
 from app.engine.decoding import Decoding
 from app.engine.errors import DeadlineExceeded, Draining, EngineFailed, EngineStopped, Starting
-from app.engine.isolation import Vector
 from app.engine.limits import EngineLimits
 from app.engine.model import Model
 from app.engine.stats import Stats
@@ -119,7 +118,7 @@ class Engine:
 
     async def embed_images(
         self, blobs: Sequence[bytes], deadline: float | None = None
-    ) -> list[Vector | McmError]:
+    ) -> list[Vectors | McmError]:
         """Embed image files: for each its row (d,) float32, or an ImageError or EncoderError in its place.
 
         Raises:
@@ -128,8 +127,8 @@ class Engine:
         if not blobs:
             return []
         with self.admission.images(len(blobs)):
-            call: Call[Vector] = Call(len(blobs))
-            found: list[Vector | McmError] = await self._answers(
+            call: Call[Vectors] = Call(len(blobs))
+            found: list[Vectors | McmError] = await self._answers(
                 call, self._decode_inbox, Lane.IMAGES, blobs, deadline
             )
             return found
@@ -147,7 +146,7 @@ class Engine:
         missing = [text for text in distinct if text not in rows]
         if missing:
             with self.admission.prompts(len(missing)):
-                call: Call[Vector] = Call(len(missing), whole=True)
+                call: Call[Vectors] = Call(len(missing), whole=True)
                 found = await self._answers(call, self._model_inbox, Lane.TEXTS, missing, deadline)
             rows.update(zip(missing, found, strict=True))
         if not texts:

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 import numpy as np
 
 from app.engine.calls import Job, Lane
-from app.engine.isolation import Vector, encode_isolating
 from app.engine.stats import Stats
 from app.engine.text_cache import TextCache
 from app.engine.worker import Deliver, Handler
 from mcm.embeddings import Vectors
 from mcm.encoders import Encoder, Pixels
 from mcm.errors import EncoderError
+from mcm.isolation import encode_isolating
 
 _log = logging.getLogger(__name__)
 
@@ -50,24 +50,26 @@ class Model:
     def _images(self, jobs: list[Job]) -> None:
         pixels = np.stack([job.work for job in jobs])
         outcomes = encode_isolating(self._encode_images, pixels, self._encoder.dim)
-        failed = sum(isinstance(outcome, EncoderError) for outcome in outcomes)
+        failed = _report(outcomes)
         self._stats.add(image_batches=1, forwarded=len(jobs) - failed, failed=failed)
         self._deliver(list(zip(jobs, outcomes, strict=True)))
 
     def _texts(self, jobs: list[Job]) -> None:
         texts = list(dict.fromkeys(job.work for job in jobs))
-        outcomes: dict[str, Vector | EncoderError] = {
-            **self._cache.get(texts)
-        }  # another call may have brought the same texts meanwhile
-        fresh = [text for text in texts if text not in outcomes]
-        if fresh:
-            encoded = encode_isolating(self._encode_texts, fresh, self._encoder.dim)
-            self._stats.add(text_batches=1, texts=len(fresh))
-            for text, outcome in zip(fresh, encoded, strict=True):
-                outcomes[text] = outcome
-                if not isinstance(outcome, EncoderError):
-                    self._cache.put(text, outcome)
+        known = self._cache.get(texts)  # another call may have brought the same texts meanwhile
+        outcomes = {**known, **self._encoded([text for text in texts if text not in known])}
         self._deliver([(job, outcomes[job.work]) for job in jobs])
+
+    def _encoded(self, texts: list[str]) -> dict[str, Vectors | EncoderError]:
+        if not texts:
+            return {}
+        outcomes = encode_isolating(self._encode_texts, texts, self._encoder.dim)
+        failed = _report(outcomes)
+        self._stats.add(text_batches=1, texts=len(texts) - failed)
+        for text, outcome in zip(texts, outcomes, strict=True):
+            if not isinstance(outcome, EncoderError):
+                self._cache.put(text, outcome)
+        return dict(zip(texts, outcomes, strict=True))
 
     def _encode_images(self, pixels: Pixels) -> Vectors:
         with self._forward():
@@ -84,3 +86,17 @@ class Model:
             yield
         finally:
             self._since = None
+
+
+def _report(outcomes: Sequence[Vectors | EncoderError]) -> int:
+    """Log what failed in a batch, once for all of it; how many did."""
+    errors = [outcome for outcome in outcomes if isinstance(outcome, EncoderError)]
+    if errors:
+        _log.error(
+            "the encoder failed on %d of %d items: %s",
+            len(errors),
+            len(outcomes),
+            errors[0],
+            exc_info=errors[0].__cause__,
+        )
+    return len(errors)

@@ -4,7 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from app.engine.isolation import Vector
+from mcm.embeddings import Vectors
 
 ENTRY_OVERHEAD_BYTES = 300  # measured: the objects around a text and its row
 
@@ -17,11 +17,11 @@ class TextCache:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._rows: OrderedDict[str, Vector] = OrderedDict()
+        self._rows: OrderedDict[str, Vectors] = OrderedDict()
         self._lock = threading.Lock()
         self.bytes_in_use = 0
 
-    def get(self, texts: Iterable[str]) -> dict[str, Vector]:
+    def get(self, texts: Iterable[str]) -> dict[str, Vectors]:
         """The embeddings of those texts that are known."""
         with self._lock:
             known = {text: self._rows[text] for text in texts if text in self._rows}
@@ -29,7 +29,7 @@ class TextCache:
                 self._rows.move_to_end(text)
             return known
 
-    def put(self, text: str, row: Vector) -> None:
+    def put(self, text: str, row: Vectors) -> None:
         """Remember an embedding."""
         own = row.copy()  # a view would keep its whole batch in memory
         own.flags.writeable = False
@@ -42,5 +42,5 @@ class TextCache:
                 self.bytes_in_use -= _cost(*self._rows.popitem(last=False))
 
 
-def _cost(text: str, row: Vector) -> int:
+def _cost(text: str, row: Vectors) -> int:
     return len(text.encode("utf-8", "surrogatepass")) + int(row.nbytes) + ENTRY_OVERHEAD_BYTES
