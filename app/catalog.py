@@ -99,6 +99,7 @@ class Catalog:
         """
         stored = await self._ask(partial(self._store.load, name, self._encoder.fingerprint))
         if stored is None:
+            self._cache.pop(name, None)
             raise DetectorNotFound(name)
         return stored
 
@@ -113,7 +114,9 @@ class Catalog:
         await self._check_room()
         matrix = await self.encode(definition)
         create = partial(self._store.create, max_detectors=self._settings.max_detectors)
-        return await self._ask(partial(create, name, definition, self._encoder.fingerprint, matrix))
+        stored = await self._ask(partial(create, name, definition, self._encoder.fingerprint, matrix))
+        await self._remember(stored)
+        return stored
 
     async def replace(
         self,
@@ -128,34 +131,43 @@ class Catalog:
         Raises:
             RevisionMismatch, TooManyDetectors: before any work, where that can be seen.
         """
-        current = await self.revision(name)
-        if if_match is not None and if_match != current:
-            raise RevisionMismatch(name, expected=if_match, current=current)
+        current = await self._ask(partial(self._store.load, name, self._encoder.fingerprint))
+        revision = None if current is None else current.revision
+        if if_match is not None and if_match != revision:
+            raise RevisionMismatch(name, expected=if_match, current=revision)
         if current is None:
             await self._check_room()
-        matrix = await self.encode(definition)
+        kept = current.matrix if current is not None and current.definition == definition else None
+        matrix = await self.encode(definition) if kept is None else kept
         replace = partial(self._store.replace, if_match=if_match, max_detectors=self._settings.max_detectors)
-        return await self._ask(
+        replaced = await self._ask(
             partial(replace, name, definition, self._encoder.fingerprint, matrix, calibration=calibration)
         )
+        await self._remember(replaced.stored)
+        return replaced
 
     async def update_calibration(
         self, name: str, change: Callable[[StoredDetector], Calibration], *, if_match: int | None
     ) -> StoredDetector:
         """Change a detector's calibration under the encoder that runs; see `Store.update_calibration`."""
         update = partial(self._store.update_calibration, if_match=if_match)
-        return await self._ask(partial(update, name, self._encoder.fingerprint, change))
+        stored = await self._ask(partial(update, name, self._encoder.fingerprint, change))
+        await self._remember(stored)
+        return stored
 
     async def set_calibration(
         self, name: str, definition_hash: str, calibration: Calibration, *, if_match: int | None
     ) -> StoredDetector:
         """Replace a detector's calibration under the encoder that runs; see `Store.set_calibration`."""
         put = partial(self._store.set_calibration, name, self._encoder.fingerprint, definition_hash)
-        return await self._ask(partial(put, calibration, if_match=if_match))
+        stored = await self._ask(partial(put, calibration, if_match=if_match))
+        await self._remember(stored)
+        return stored
 
     async def delete(self, name: str, *, if_match: int | None) -> None:
         """Delete a detector; see `Store.delete`."""
         await self._ask(partial(self._store.delete, name, if_match=if_match))
+        self._cache.pop(name, None)
 
     async def encode(self, definition: Definition) -> Vectors:
         """Concept embeddings (k, d) of a definition, within the time to create a detector.
@@ -187,10 +199,20 @@ class Catalog:
     async def _load(self, name: str) -> NamedDetector:
         stored = await self.stored(name)
         matrix = stored.matrix if stored.matrix is not None else await self._encode_missing(stored)
+        return await self._keep(stored, matrix)
+
+    async def _remember(self, stored: StoredDetector) -> None:
+        """Hold what was just written, so that no older state of it is used when the store goes away."""
+        if stored.matrix is None:
+            self._cache.pop(stored.name, None)
+        else:
+            await self._keep(stored, stored.matrix)
+
+    async def _keep(self, stored: StoredDetector, matrix: Vectors) -> NamedDetector:
         detector = Detector(stored.definition, self._encoder.fingerprint, matrix, stored.calibration)
         named = NamedDetector(stored, detector, await self.advice(stored))
         if _bytes(named) <= self._cache.maxsize:
-            self._cache[name] = named
+            self._cache[stored.name] = named
         return named
 
     async def _encode_missing(self, stored: StoredDetector) -> Vectors:
