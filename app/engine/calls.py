@@ -36,13 +36,13 @@ class Call(Generic[R]):
         self._size = size
 
     def settle(self, place: int, outcome: R | McmError) -> None:
-        """Fill a place."""
+        """Fill a place; the first outcome of a place counts."""
         if self.done.done():
             return
         if self._whole and isinstance(outcome, McmError):
             self.done.set_exception(outcome)
             return
-        self._outcomes[place] = outcome
+        self._outcomes.setdefault(place, outcome)
         if len(self._outcomes) == self._size:
             self.done.set_result([self._outcomes[i] for i in range(self._size)])
 

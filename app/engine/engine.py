@@ -53,6 +53,7 @@ class Engine:
         self._cache = TextCache(self.limits.text_cache_bytes)
         self._calls: set[Call[Any]] = set()
         self._idle = asyncio.Event()
+        self._idle.set()
         self._decode_inbox, self._model_inbox = Inbox(), Inbox()
         self._model = Model(encoder, self._cache, self._deliver, self.stats)
         decoding = Decoding(encoder, self.limits.image, self._model_inbox, self._deliver, self.stats)

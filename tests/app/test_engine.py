@@ -550,7 +550,7 @@ def test_stop_before_and_during_the_start() -> None:
             self.gate.wait()
 
     async def scenario() -> None:
-        await Engine(Watched(), EngineLimits()).stop(0)
+        await Engine(Watched(), EngineLimits()).stop(PATIENCE_S * 10)  # with nothing to wait for
         encoder = SlowToWarm()
         encoder.gate.clear()
         engine = Engine(encoder, EngineLimits())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.engine import Engine, EngineFailed, EngineLimits
-from app.engine.calls import Inbox
+from app.engine.calls import Call, Inbox
 from app.engine.fair_queue import FairQueue
 from mcm.embeddings import Vectors
 from mcm.encoders import Pixels
@@ -374,3 +374,17 @@ def check(kind: str, items: list[str], outcome: object) -> None:
     else:
         assert isinstance(outcome, np.ndarray)
         assert outcome.shape == (len(items), 16)
+
+
+def test_a_place_keeps_its_first_outcome() -> None:
+    async def scenario() -> None:
+        call: Call[int] = Call(2)
+        call.settle(0, 1)
+        call.settle(0, EngineFailed())  # a handler that failed after it had answered
+        assert not call.done.done()
+        call.settle(1, 2)
+        call.settle(1, EngineFailed())
+        call.fail(EngineFailed())
+        assert await call.done == [1, 2]
+
+    run(scenario())
