@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from mcm import wire
 from mcm.client._images import Item
@@ -70,9 +71,11 @@ def checked(model: type[M], **values: object) -> M:
         InvalidArgument: the contract does not allow them.
     """
     try:
-        return model(**{name: value for name, value in values.items() if value is not None})
+        valid = model(**{name: value for name, value in values.items() if value is not None})
     except ValidationError as error:
         raise InvalidArgument(explained(error)) from error
+    json_body(valid)
+    return valid
 
 
 def explained(error: ValidationError) -> str:
@@ -141,9 +144,16 @@ def set_values(model: BaseModel) -> dict[str, Any]:
     return model.model_dump(mode="json", exclude_unset=True)
 
 
-def json_body(model: BaseModel) -> bytes:
-    """The same as a JSON body."""
-    return model.model_dump_json(exclude_unset=True).encode()
+def json_body(model: BaseModel, *, exclude_unset: bool = True) -> bytes:
+    """A JSON body.
+
+    Raises:
+        InvalidArgument: a text with half a character (a lone surrogate): Python allows it, JSON does not.
+    """
+    try:
+        return model.model_dump_json(exclude_unset=exclude_unset).encode()
+    except PydanticSerializationError as error:
+        raise InvalidArgument(f"a text cannot be written as UTF-8: {error}") from error
 
 
 def listed(concepts: Concepts) -> list[object]:

@@ -5,16 +5,22 @@ import io
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from PIL import Image, ImageOps
 
 from mcm import wire
 from mcm.client.errors import InvalidArgument
 
-ImageInput: TypeAlias = (
-    str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | io.BufferedIOBase | Image.Image
-)
+
+class BinaryFile(Protocol):
+    """A file opened in binary mode, or anything that is read like one."""
+
+    def read(self, size: int, /) -> bytes | None:
+        """At most `size` bytes; none at the end."""
+
+
+ImageInput: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryFile | Image.Image
 NamedImage: TypeAlias = ImageInput | tuple[str | None, ImageInput]
 
 MAX_FILE_BYTES = 256 * 2**20  # no server takes as much; an endless file must not fill the memory

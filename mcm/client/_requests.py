@@ -94,7 +94,7 @@ def export_detector(name: str) -> Call[wire.DetectorFile]:
 
 def import_detector(name: str, file: wire.DetectorFile) -> Call[wire.Detector]:
     """A detector made of a portable one."""
-    content = file.model_dump_json().encode()
+    content = json_body(file, exclude_unset=False)  # a file says all, its version too
     return write(
         "PUT", detector_path(name, "/file"), wire.Detector.model_validate_json, content, None, encodes=True
     )
