@@ -17,7 +17,7 @@ McmError
 +-- EncoderError                       the encoder failed
 |   +-- EncoderLoadError               weights missing, damaged or of another architecture
 +-- MissingExtra                       an optional part of the package is not installed
-+-- ClientError                        see mcm.client
++-- ClientError                        the client SDK failed: see mcm.client.errors
 """
 
 
