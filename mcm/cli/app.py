@@ -8,10 +8,10 @@ import typer
 
 from mcm import __version__
 from mcm.cli import calibrate, detector, embed, models, score, serve
-from mcm.errors import McmError
+from mcm.errors import ClientError, McmError
 
 INTERRUPTED = 130
-PIPE_CLOSED = 141
+PIPE_CLOSED = 1
 
 app = typer.Typer(
     name="mcm",
@@ -74,9 +74,22 @@ def _run() -> int:
         return _fail(error.format_message())
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except ClientError as error:
+        return _fail(f"{error}{_next_step(error)}")
     except McmError as error:
         return _fail(str(error))
     return code if isinstance(code, int) else 0
+
+
+def _next_step(error: ClientError) -> str:
+    """What to do about a failed conversation with a server, where the error itself cannot know it."""
+    from mcm.client import ConnectionFailed, Forbidden, Unauthorized
+
+    if isinstance(error, ConnectionFailed):
+        return "; start a server with `mcm serve`, or name another with --server"
+    if isinstance(error, Unauthorized | Forbidden):
+        return "; the key is taken from MCM_API_KEY"
+    return ""
 
 
 def _fail(message: str) -> int:

@@ -82,7 +82,7 @@ def detector_and_encoder(path: Path, encoder: str | None, device: str) -> tuple[
     if loaded.fingerprint != detector.fingerprint:
         raise EncoderMismatch(
             f"{path} was made with the encoder {name} ({detector.fingerprint:.12}), and {loaded.name} here "
-            f"is another ({loaded.fingerprint:.12}): give its own with --encoder, or make the detector again "
+            f"is another ({loaded.fingerprint:.12}): give --encoder {name}, or make the detector again "
             "with mcm detector create --detector-file"
         )
     return detector, loaded

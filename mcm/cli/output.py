@@ -10,12 +10,17 @@ from mcm.cli.files import replacing
 
 T = TypeVar("T")
 STDOUT = Path("-")
-STYLES = {"OOD": "bold red", "in distribution": "green"}
+STYLES = {"OOD": "bold red", "in distribution": "green", "error": "yellow"}
 
 
 def printable(text: str) -> str:
     """The text on one line, without characters that could steer a terminal or that UTF-8 lacks."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def on_terminal() -> bool:
+    """Whether the results go to somebody's eyes."""
+    return sys.stdout.isatty()
 
 
 def note(text: str) -> None:
@@ -25,7 +30,7 @@ def note(text: str) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on a terminal; elsewhere, as they come, tab-separated lines with the numbers in full."""
-    if sys.stdout.isatty():
+    if on_terminal():
         _print_rich(columns, rows)
         return
     for row in rows:
@@ -35,7 +40,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 def print_facts(facts: Sequence[tuple[str, object]]) -> None:
     """Names and values, one pair a line; pairs without a value are left out."""
     known = [(name, value) for name, value in facts if value is not None]
-    if not sys.stdout.isatty():
+    if not on_terminal():
         print_table(("", ""), known)
         return
     from rich.console import Console

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from mcm.cli.files import check_out, rows_file
-from mcm.cli.output import STDOUT, list_failures, note, print_table, with_progress, write_json
+from mcm.cli.output import (
+    STDOUT,
+    list_failures,
+    note,
+    on_terminal,
+    print_table,
+    with_progress,
+    write_json,
+)
 from mcm.cli.rows import COLUMNS, Row, as_dict, with_threshold
 from mcm.errors import InvalidInput
 
@@ -39,7 +47,7 @@ class Tally:
         counts = {
             "OOD": self.verdicts[True],
             "in distribution": self.verdicts[False],
-            "without a threshold to judge by": self.verdicts[None],
+            "without a verdict (no threshold)": self.verdicts[None],
             "could not be used": len(self.failures),
         }
         told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
@@ -92,7 +100,8 @@ def _keep(rows: Iterable[Row], kept: list[dict[str, Any]]) -> Iterator[Row]:
 
 
 def _cells(row: Row, show_top: bool) -> tuple[object, ...]:
-    cells = (row.name, row.concept, row.score, row.lift, row.p_value, row.verdict)
+    verdict = f"error: {row.error}" if row.error is not None and not on_terminal() else row.verdict
+    cells = (row.name, row.concept, row.score, row.lift, row.p_value, verdict)
     if not show_top:
         return cells
     return (*cells, ", ".join(f"{match['concept']} {match['similarity']:.4f}" for match in row.top) or None)

@@ -46,7 +46,7 @@ class Row:
     def verdict(self) -> str:
         """The verdict in words."""
         if self.error is not None:
-            return f"error: {self.error}"
+            return "error"
         return {True: "OOD", False: "in distribution", None: "no threshold"}[self.is_ood]
 
 
@@ -98,5 +98,5 @@ def with_threshold(row: Row, threshold: float) -> Row:
 
 def as_dict(row: Row) -> dict[str, Any]:
     """The row under the names of COLUMNS, in their order."""
-    values = asdict(row) | {"top": list(row.top)}
+    values = asdict(row) | {"top": None if row.error is not None else list(row.top)}
     return {name: values[name] for name in COLUMNS}
