@@ -16,11 +16,12 @@ def sqlite_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def url(sqlite_url: str) -> Iterator[str]:
-    yield GIVEN_URL or sqlite_url
-    if GIVEN_URL:
-        tables = [*reversed(Base.metadata.sorted_tables), "alembic_version"]
-        execute(GIVEN_URL, f"DROP TABLE IF EXISTS {', '.join(map(str, tables))}")
+def url(sqlite_url: str) -> str:
+    if GIVEN_URL is None:
+        return sqlite_url
+    tables = [*reversed(Base.metadata.sorted_tables), "alembic_version"]
+    execute(GIVEN_URL, f"DROP TABLE IF EXISTS {', '.join(map(str, tables))}")
+    return GIVEN_URL
 
 
 @pytest.fixture

@@ -1,9 +1,12 @@
 """Threads, processes and sudden death."""
 
 import random
+import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 
 from app.store import NameTaken, Store, StoredDetector
 from tests.app.store import processes
@@ -74,6 +77,23 @@ def test_servers_that_start_together_on_a_new_file_all_find_the_tables(sqlite_ur
     for process, receiver in started:
         assert receiver.recv() == []
         process.join()
+
+
+def test_a_server_that_starts_while_another_opens_the_new_file_waits(sqlite_url: str) -> None:
+    other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("CREATE TABLE something (x)")
+    other.execute("BEGIN")
+    other.execute("SELECT * FROM something").fetchall()
+    store = Store(sqlite_url)
+    with ThreadPoolExecutor(1) as thread:
+        started = thread.submit(store.migrate)
+        with pytest.raises(TimeoutError):
+            started.result(timeout=0.3)
+        other.execute("COMMIT")
+        started.result()
+    assert store.count() == 0
+    other.close()
+    store.close()
 
 
 def test_a_detector_is_whole_or_absent_after_kill_9_at_any_moment(store: Store, url: str) -> None:
