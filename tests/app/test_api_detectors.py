@@ -356,7 +356,7 @@ def test_a_write_against_another_revision_changes_nothing(
 
 
 @pytest.mark.parametrize("write", WRITES)
-@pytest.mark.parametrize("tag", ['"{}"', "*", '"0", "{}"', 'W/"1", "{}" '])
+@pytest.mark.parametrize("tag", ['"{}"', "*", '"0", "{}"', 'W/"1", "{}"'])
 def test_a_write_against_the_present_revision_is_done(
     http: httpx.Client, name: str, write: str, tag: str
 ) -> None:
@@ -449,6 +449,6 @@ def test_checking_concepts_writes_nothing(http: httpx.Client) -> None:
     assert http.get("/v1/detectors", params={"limit": 1000}).json() == before
 
 
-@pytest.mark.parametrize("body", [{}, {"concepts": []}, {"concepts": ["a"], "score": "mcm"}, [], None, 1])
+@pytest.mark.parametrize("body", [{}, {"concepts": []}, {"concepts": ["a"], "score": "mcm"}, [], "red", 1])
 def test_a_wrong_check_is_refused(http: httpx.Client, body: Any) -> None:
     assert_problem(http.post("/v1/concepts/check", json=body), 422, "invalid-request")
