@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.calls import connected
+from tests.calls import assert_serves, connected
 from tests.server import Server, running
 
 _NUMBERS = itertools.count()
@@ -19,11 +19,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture
-def http(server: Server) -> Iterator[httpx.Client]:
-    """A client of it; after each test the service must still answer normally."""
+@pytest.fixture(scope="session")
+def connection(server: Server) -> Iterator[httpx.Client]:
+    """A client of it."""
     with connected(server.url) as http:
         yield http
+
+
+@pytest.fixture
+def http(connection: httpx.Client) -> Iterator[httpx.Client]:
+    """The client; after each test the service must still answer normally."""
+    yield connection
+    assert_serves(connection)
 
 
 @pytest.fixture

@@ -190,7 +190,6 @@ def test_the_words_of_a_promise_are_always_the_services_own(http: httpx.Client, 
     "forge",
     [
         change("schema_version", 2),
-        change("schema_version", True),
         change("dim", 0),
         change("dim", "16"),
         change("matrix", None),

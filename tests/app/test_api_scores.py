@@ -9,7 +9,7 @@ import pytest
 
 from mcm.detector_file import read_detector_file
 from tests.calls import RED, as_json, calibrate, create, files
-from tests.pictures import HTML, encode, plain, scene
+from tests.pictures import HTML, encode, noise, plain, scene, truncated
 from tests.problems import assert_problem, assert_problem_body
 
 GREEN, BLUE = plain("lime"), plain("blue")
@@ -212,7 +212,7 @@ def test_when_every_image_is_bad_the_answer_is_the_first_ones_problem_with_resul
         "embed": ("/v1/embed", {}),
         "calibrate": (f"/v1/detectors/{name}/calibrate", {}),
     }[route]
-    response = http.post(path, json=as_json(encode(scene(), "PNG")[:300], HTML) | options)
+    response = http.post(path, json=as_json(truncated(encode(noise(), "JPEG")), HTML) | options)
     problem = assert_problem(response, 422, "broken-image")
     first, second = problem["results"]
     assert (first["index"], second["index"]) == (0, 1)
@@ -229,7 +229,7 @@ def test_one_shot_scores_against_concepts_and_stores_nothing(http: httpx.Client)
     before = http.get("/v1/detectors", params={"limit": 1000}).json()
     body = as_json(RED, BLUE) | {
         "concepts": ["red", {"name": "sea", "prompts": ["blue water"]}],
-        "templates": ["{}!"],
+        "templates": ["my {} thing"],
         "score": "energy",
         "temperature": 0.5,
         "top_k": 1,
