@@ -106,7 +106,7 @@ def load_clip(spec: ClipSpec, device: str) -> ClipEncoder:
         config = open_clip.get_model_config(spec.architecture)
         model = _build(spec, weights, dtype)
         tokens = Tokens(open_clip.get_tokenizer(spec.architecture))
-    preprocessing = from_open_clip(open_clip.get_model_preprocess_cfg(model))
+        preprocessing = from_open_clip(open_clip.get_model_preprocess_cfg(model))
     return ClipEncoder(
         model.to(target),
         tokens,

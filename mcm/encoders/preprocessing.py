@@ -12,6 +12,7 @@ from mcm.errors import EncoderLoadError
 
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _RESIZE_MODES = ("shortest", "longest", "squash")
+_LONGEST_WHOLE = 16  # times as many pixels as are kept; beyond, only the kept part is resized
 
 
 @dataclass(frozen=True)
@@ -43,22 +44,15 @@ class Preprocessing:
     def pixels(self, image: Image.Image) -> Pixels:
         """The image as (3, height, width) uint8 of the size `crop`."""
         image = image if image.mode == "RGB" else image.convert("RGB")
-        rows = self._kept(image.height, *self._span(image, axis=0))
-        columns = self._kept(image.width, *self._span(image, axis=1))
-        # Only what stays after the crop is computed: a whole 1 x 5000 image, its short side made 224,
-        # would be 250 megapixels. Pillow's box looks beyond its edges, so the pixels are the same.
-        kept = image.resize(
-            (columns.count, rows.count),
-            _RESAMPLING[self.interpolation],
-            box=(columns.start, rows.start, columns.stop, rows.stop),
-        )
+        size = self._resized(image.height, image.width)
+        if size[0] * size[1] <= _LONGEST_WHOLE * self.crop[0] * self.crop[1]:
+            kept = self._resize_then_crop(image, *size)
+        else:
+            kept = self._resize_kept_part(image, *size)
         return np.asarray(self._padded(kept), dtype=np.uint8).transpose(2, 0, 1).copy()
 
-    def _span(self, image: Image.Image, *, axis: int) -> tuple[int, int]:
-        """Lengths along an axis (0 = rows) after the resize and after the crop."""
-        return self._resized(image.height, image.width)[axis], self.crop[axis]
-
     def _resized(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) after the resize."""
         target_height, target_width = self.resize
         if self.resize_mode == "squash":
             return self.resize
@@ -70,12 +64,27 @@ class Preprocessing:
         ratio = max(ratios) if self.resize_mode == "longest" else min(ratios)
         return max(1, round(height / ratio)), max(1, round(width / ratio))
 
-    @staticmethod
-    def _kept(length: int, resized: int, crop: int) -> "_Kept":
-        first = max(0, round((resized - crop) / 2))
-        count = min(crop, resized)
-        scale = length / resized
-        return _Kept(first * scale, min((first + count) * scale, length), count)
+    def _resize_then_crop(self, image: Image.Image, height: int, width: int) -> Image.Image:
+        whole = image.resize((width, height), _RESAMPLING[self.interpolation])
+        top, rows = _kept(height, self.crop[0])
+        left, columns = _kept(width, self.crop[1])
+        return whole.crop((left, top, left + columns, top + rows))
+
+    def _resize_kept_part(self, image: Image.Image, height: int, width: int) -> Image.Image:
+        """The same without computing what the crop drops, but for rounding between the two axes.
+
+        A whole 1 x 5000 image, its short side made 224, would be 250 megapixels.
+        """
+        top, rows = _kept(height, self.crop[0])
+        left, columns = _kept(width, self.crop[1])
+        down, across = image.height / height, image.width / width
+        box = (
+            left * across,
+            top * down,
+            min((left + columns) * across, image.width),
+            min((top + rows) * down, image.height),
+        )
+        return image.resize((columns, rows), _RESAMPLING[self.interpolation], box=box)
 
     def _padded(self, image: Image.Image) -> Image.Image:
         height, width = self.crop
@@ -86,13 +95,9 @@ class Preprocessing:
         return canvas
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """What the crop keeps of one axis: from `start` to `stop` in source pixels, made `count` pixels."""
-
-    start: float
-    stop: float
-    count: int
+def _kept(length: int, crop: int) -> tuple[int, int]:
+    """Where the centre crop of one axis starts, and how many pixels it keeps."""
+    return max(0, round((length - crop) / 2)), min(length, crop)
 
 
 def from_open_clip(config: Mapping[str, Any]) -> Preprocessing:

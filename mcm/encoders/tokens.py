@@ -7,7 +7,7 @@ from typing import Any
 import open_clip
 import torch
 
-_MAX_CACHED_WORDS = 100_000
+MAX_CACHED_WORDS = 100_000
 
 
 class Tokens:
@@ -48,6 +48,6 @@ class Tokens:
     def _bound_cache(self) -> None:
         """open_clip's tokenizer remembers every word that it ever met; a service must not."""
         cache = getattr(self._tokenizer, "cache", None)
-        if isinstance(cache, dict) and len(cache) > _MAX_CACHED_WORDS:
+        if isinstance(cache, dict) and len(cache) > MAX_CACHED_WORDS:
             cache.clear()
             cache.update(self._special_words)
