@@ -8,6 +8,7 @@ from pathlib import Path
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
@@ -30,6 +31,7 @@ from mcm.encoders import Encoder, load_encoder
 from mcm.errors import McmError
 from mcm.images import ImageLimits
 
+ROUTERS = (system.router, detectors.router, scoring.router, calibrations.router)
 STATIC = Path(__file__).parent / "static"
 DESCRIPTION = "Zero-shot out-of-distribution detection: does an image match one of your class names?"
 log = structlog.get_logger("mcm.app")
@@ -65,8 +67,8 @@ def create_app(
     )
     app.state.service = None
     app.state.metrics = Metrics()
-    for module in (system, detectors, scoring, calibrations):
-        app.include_router(module.router)
+    for router in ROUTERS:
+        app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC))
     app.add_exception_handler(McmError, answer_error)
     app.add_exception_handler(HTTPException, answer_http_error)
@@ -149,7 +151,15 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     response = problem_response(http_error(error.status_code), request_id_of(request))
     response.headers.update(error.headers or {})
+    if methods := allowed_methods(request.url.path):
+        response.headers["Allow"] = ", ".join(sorted(methods))
     return response
+
+
+def allowed_methods(path: str) -> set[str]:
+    """The methods of all routes with this path; the router's own Allow header tells of one route only."""
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    return {method for route in routes if route.path_regex.match(path) for method in route.methods}
 
 
 async def answer_validation_error(request: Request, error: Exception) -> Response:
