@@ -89,8 +89,9 @@ class Engine:
         except BaseException:
             self._close()
             raise
-        if self.admission.refusal is Starting:  # and not Draining
-            self.admission.refusal = None
+        if self.admission.refusal is not Starting:
+            raise EngineStopped
+        self.admission.refusal = None
 
     async def stop(self, grace_s: float) -> None:
         """Refuse new work, finish what is admitted within `grace_s` seconds, and end the threads.

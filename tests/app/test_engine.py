@@ -162,6 +162,7 @@ def test_texts_and_images_take_turns_a_batch_each() -> None:
             async with held(engine, encoder):
                 texts = await send(engine.embed_texts([f"text {i}" for i in range(40)]))
                 images = await send(engine.embed_images([png(RED)] * 12))
+                await encoder.until(lambda e: e.prepared.count(RED) == 12)
                 last = await send(engine.embed_images([png(GREEN)]))
                 await encoder.until(lambda e: GREEN in e.prepared)
             await asyncio.gather(texts, images, last)
@@ -432,12 +433,15 @@ def test_a_deadline_that_has_passed_already_costs_no_work() -> None:
 # Start, readiness, stop
 
 
-def test_before_the_warm_up_is_done_it_is_starting_and_takes_nothing() -> None:
-    class SlowToWarm(Watched):
-        def warmup(self) -> None:
-            super().warmup()
-            self.gate.wait()
+class SlowToWarm(Watched):
+    """`gate` holds the warm-up."""
 
+    def warmup(self) -> None:
+        super().warmup()
+        self.gate.wait()
+
+
+def test_before_the_warm_up_is_done_it_is_starting_and_takes_nothing() -> None:
     async def scenario() -> None:
         encoder = SlowToWarm()
         engine = Engine(encoder, EngineLimits())
@@ -543,23 +547,27 @@ def test_stop_while_images_are_being_prepared_leaves_nobody_waiting() -> None:
     run(scenario())
 
 
-def test_stop_before_and_during_the_start() -> None:
-    class SlowToWarm(Watched):
-        def warmup(self) -> None:
-            super().warmup()
-            self.gate.wait()
+def test_an_engine_that_never_started_stops_at_once() -> None:
+    run(Engine(Watched(), EngineLimits()).stop(PATIENCE_S * 10))
 
+
+@pytest.mark.parametrize("grace_s", [0, PATIENCE_S])
+def test_an_engine_that_is_stopped_while_it_starts_never_opens(grace_s: float) -> None:
     async def scenario() -> None:
-        await Engine(Watched(), EngineLimits()).stop(PATIENCE_S * 10)  # with nothing to wait for
         encoder = SlowToWarm()
         encoder.gate.clear()
         engine = Engine(encoder, EngineLimits())
         starting = await send(engine.start())
         await encoder.until(lambda e: "warmup" in e.threads)
-        await engine.stop(0)
+        stopping = await send(engine.stop(grace_s))
+        if grace_s:
+            encoder.gate.set()
         with pytest.raises(EngineStopped):
             await starting
+        await stopping
         assert not engine.readiness().ok
+        with pytest.raises(Draining):
+            await engine.embed_images([png(RED)])
         encoder.gate.set()
 
     run(scenario())
