@@ -1,0 +1,1 @@
+"""Rival servers for the benchmarks, each a process of its own, with the same encoder as ours."""

@@ -1,0 +1,151 @@
+"""Speed of the service, as ratios to the ceiling and to rivals: `python -m benchmarks.speed`.
+
+The same random weights, photographs and threads for all; every figure is paired in one run, the median of
+five alternated rounds with the lowest and the highest. Needs `pip install litserve` for that rival.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import cycle
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks import ceiling, load
+from benchmarks.servers import Server, free_port, ours, started
+from mcm.encoders import Encoder, load_encoder
+
+SPEC = "ViT-B-32-quickgelu/random:0"
+IMAGES = Path(__file__).resolve().parents[2] / "shared" / "images"
+CONCEPTS = ["cat", "dog", "bird", "fish", "insect", "snake", "car", "boat", "fruit", "chair"]
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Row:
+    """One target: what is compared, the bar, and the ratios of the rounds."""
+
+    what: str
+    bar: str
+    ratios: Sequence[float]
+
+    @property
+    def figure(self) -> str:
+        """Median (lowest .. highest)."""
+        return f"{statistics.median(self.ratios):.3f} ({min(self.ratios):.3f} .. {max(self.ratios):.3f})"
+
+
+class Bench:
+    """Servers that sleep, an encoder in this process, and the measurements that run one at a time."""
+
+    def __init__(self, stack: ExitStack, images: Sequence[bytes], seconds: float) -> None:
+        self.images, self.seconds = images, seconds
+        self.encoder: Encoder = load_encoder(SPEC)
+        self.encoder.warmup()
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        command, port, environment = ours(SPEC, folder)
+        self.ours = stack.enter_context(started("ours", command, port, environment=environment))
+        self.rivals = [stack.enter_context(server) for server in rivals()]
+        self.generator: list[float] = []
+
+    def rate(self, server: Server, requests: Sequence[bytes], clients: int, images: int = 1) -> float:
+        """Images a second that a server answers."""
+        with server.awake() as port:
+            found = load.run(port, requests, clients=clients, warm_s=3, seconds=self.seconds)
+        if set(found.statuses) != {200}:
+            raise RuntimeError(f"{server.name} answered {found.statuses}")
+        self.generator.append(found.cpu_share)
+        return found.per_second * images
+
+    def latency(self) -> float:
+        """Median seconds of one image by one client."""
+        with self.ours.awake() as port:
+            found = load.run(port, self.requests(), clients=1, warm_s=2, seconds=self.seconds)
+        return statistics.median(found.latencies)
+
+    def requests(self, images: int = 1) -> list[bytes]:
+        """One request for each group of `images` photographs."""
+        path = "/v1/score"
+        groups = [self.images[i : i + images] for i in range(0, len(self.images) - images + 1, images)]
+        return [load.multipart(path, group, concepts=str(CONCEPTS).replace("'", '"')) for group in groups]
+
+    def rival_requests(self) -> list[bytes]:
+        """The same for the rivals' one route."""
+        return [load.multipart("/score", [image]) for image in self.images]
+
+    def ceiling(self) -> float:
+        """The better of serial and threaded decode."""
+        return max(
+            ceiling.serial(self.encoder, cycle(self.images), self.seconds),
+            ceiling.threaded(self.encoder, cycle(self.images), self.seconds),
+        )
+
+
+def rivals() -> Iterator[AbstractContextManager[Server]]:
+    """The rivals that can run here."""
+    for name, ready in (("tutorial", "/readyz"), ("lit", "/health")):
+        if name == "lit" and find_spec("litserve") is None:
+            print("litserve is not installed: left out", file=sys.stderr)
+            continue
+        port = free_port()
+        command = [sys.executable, "-m", f"benchmarks.rivals.{name}", SPEC, str(port), *CONCEPTS]
+        yield started(name, command, port, ready=ready)
+
+
+def measure(bench: Bench, rounds: int) -> list[Row]:
+    """All targets, round after round."""
+    one, sixteen, theirs = bench.requests(), bench.requests(16), bench.rival_requests()
+    found: dict[str, list[float]] = {}
+
+    def note(what: str, value: float) -> None:
+        found.setdefault(what, []).append(value)
+
+    for _ in track(range(rounds), "rounds", console=Console(stderr=True)):
+        top = bench.ceiling()
+        rate = bench.rate(bench.ours, one, 32)
+        note("ceiling, images/s", top)
+        note("32 clients, 1 image: ours / ceiling", rate / top)
+        for rival in bench.rivals:
+            note(f"32 clients, 1 image: ours / {rival.name}", rate / bench.rate(rival, theirs, 32))
+        note("8 clients, 16 images: ours / ceiling", bench.rate(bench.ours, sixteen, 8, images=16) / top)
+        alone = statistics.median(ceiling.single_latency(bench.encoder, bench.images[:40]))
+        note("1 client, 1 image: median latency / decode + forward", bench.latency() / alone)
+    return [Row(what, BARS.get(what, ""), ratios) for what, ratios in found.items()]
+
+
+BARS = {
+    "32 clients, 1 image: ours / ceiling": ">= 0.95",
+    "32 clients, 1 image: ours / lit": ">= 1.15",
+    "32 clients, 1 image: ours / tutorial": ">= 1.9",
+    "8 clients, 16 images: ours / ceiling": ">= 0.97",
+    "1 client, 1 image: median latency / decode + forward": "<= 1.10",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=Path, default=IMAGES)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--seconds", type=float, default=12)
+    arguments = parser.parse_args()
+    images = [path.read_bytes() for path in sorted(arguments.images.glob("*.jpg"))]
+    with ExitStack() as stack:
+        bench = Bench(stack, images, arguments.seconds)
+        rows = measure(bench, arguments.rounds)
+    table = Table("what", "target", "median (lowest .. highest)")
+    for row in rows:
+        table.add_row(row.what, row.bar, row.figure)
+    Console().print(table)
+    print(f"the load generator took {max(bench.generator) / 2:.1%} of the two cores at most")
+
+
+if __name__ == "__main__":
+    main()
