@@ -188,6 +188,11 @@ def test_similarities_are_cosines_within_minus_one_and_one() -> None:
     np.testing.assert_allclose(similarities[:50].diagonal(), 1, rtol=1e-6)
 
 
+def test_a_concept_row_that_is_a_little_too_long_gives_no_cosine_above_one() -> None:
+    judge = Detector(define(["cat", "dog"]), "f", np.array([[1.0005, 0], [0, 1]], dtype=np.float32))
+    assert judge.similarities(unit_rows([CAT, [-1.0, 0.0]]))[:, 0].tolist() == [1.0, -1.0]
+
+
 def test_embeddings_of_any_length_are_judged_by_their_direction() -> None:
     (short,) = detector().scores(np.array([[0.03, 0.01]], dtype=np.float32))
     (long,) = detector().scores(np.array([[300, 100]], dtype=np.float32))
