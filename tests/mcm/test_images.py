@@ -178,8 +178,8 @@ def test_a_transparent_colour_is_white() -> None:
 
 
 def test_a_transparent_colour_of_16_bits_is_white() -> None:
-    wide = (SCENE * 257).astype(np.uint16)
-    file = pictures.rgb16_png(wide, transparent=(0, 0, 65535))
+    wide = (SCENE * 256 + 7).astype(np.uint16)
+    file = pictures.rgb16_png(wide, transparent=(7, 7, 255 * 256 + 7))
     expected = SCENE.copy()
     expected[np.equal(SCENE, (0, 0, 255)).all(axis=2)] = 255
     assert distance(pixels(file), expected) == 0
