@@ -133,6 +133,7 @@ def test_the_same_definition_from_another_encoder_adds_its_embeddings_only(store
 
 def test_another_definition_keeps_nothing_of_the_old_one_under_any_encoder(store: Store) -> None:
     created = create(store)
+    store.add_encoding("pets", PETS, OTHER, matrix_of(PETS, OTHER))
     store.set_calibration("pets", OTHER, PETS.hash(OTHER), manual(0.5, PETS.hash(OTHER)))
     replaced = put(store, CARS)
     assert (replaced.created, replaced.dropped_calibration) == (False, True)
@@ -143,6 +144,8 @@ def test_another_definition_keeps_nothing_of_the_old_one_under_any_encoder(store
         assert stored.calibration.certificate is None
         assert not stored.calibrated_elsewhere
     assert load(store, OTHER).matrix is None
+    assert replaced.stored.matrix is not None
+    assert replaced.stored.matrix.tobytes() == matrix_of(CARS).tobytes()
     assert not put(store, PETS).dropped_calibration
 
 
