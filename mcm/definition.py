@@ -160,6 +160,11 @@ def _checked_temperature(temperature: float) -> float:
 
 
 def check_text(text: str, what: str) -> None:
+    """Refuse what is no text, is blank, or carries control characters, line breaks or lone surrogates.
+
+    Raises:
+        InvalidDefinition: begins with `what`.
+    """
     if not isinstance(text, str):
         raise InvalidDefinition(f"{what} must be text, not {text!r:.50}")
     if not text.strip():
