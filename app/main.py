@@ -151,7 +151,7 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     response = problem_response(http_error(error.status_code), request_id_of(request))
     response.headers.update(error.headers or {})
-    if methods := allowed_methods(request.url.path):
+    if methods := allowed_methods(request.scope["path"]):
         response.headers["Allow"] = ", ".join(sorted(methods))
     return response
 
@@ -159,7 +159,7 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
 def allowed_methods(path: str) -> set[str]:
     """The methods of all routes with this path; the router's own Allow header tells of one route only."""
     routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
-    return {method for route in routes if route.path_regex.match(path) for method in route.methods}
+    return {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
 
 
 async def answer_validation_error(request: Request, error: Exception) -> Response:

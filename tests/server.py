@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +55,11 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=60)
 
+    def kill(self) -> None:
+        """End it at once, as a power failure would."""
+        self.process.kill()
+        self.process.wait()
+
     def close(self) -> None:
         """Read the last lines of a process that has ended."""
         assert self.process.stdout is not None
@@ -68,18 +73,31 @@ class Server:
             self.lines.append(line.rstrip("\n"))
 
 
+def ended(folder: Path, command: Sequence[str] = COLOURS, **settings: object) -> tuple[int, list[str]]:
+    """The exit code and the lines of a server that ends by itself; `settings` as for `running`."""
+    environment = _environment(folder, settings)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        timeout=START_S,
+    )  # fmt: skip
+    return done.returncode, done.stdout.splitlines()
+
+
+def _environment(folder: Path, settings: Mapping[str, object]) -> dict[str, str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MCM_")}
+    environment |= {"MCM_PORT": "0", "MCM_DATABASE_URL": f"sqlite:///{folder / 'mcm.db'}"}
+    return environment | {f"MCM_{name.upper()}": str(value) for name, value in settings.items()}
+
+
 @contextmanager
 def running(
     folder: Path, command: Sequence[str] = COLOURS, *, ready: bool = True, **settings: object
 ) -> Iterator[Server]:
     """A server with its database in `folder`; `settings` are MCM_ variables in lower case."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MCM_")}
-    environment |= {"MCM_PORT": "0", "MCM_DATABASE_URL": f"sqlite:///{folder / 'mcm.db'}"}
-    environment |= {f"MCM_{name.upper()}": str(value) for name, value in settings.items()}
     process = subprocess.Popen(
         command,
         cwd=ROOT,
-        env=environment,
+        env=_environment(folder, settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
