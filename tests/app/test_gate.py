@@ -35,9 +35,47 @@ READS: list[tuple[str, str, Any]] = [
     ("GET", "/openapi.json", None),
 ]
 
-LOOPBACK = ["localhost", "LOCALHOST:8000", "127.0.0.1", "127.0.0.1:1", "127.1.2.3", "[::1]", "[::1]:8000", "localhost.", "mcm.localhost", "localhost.:80"]
-FOREIGN = ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "evil-localhost", "10.0.0.1", "[::2]", "0.0.0.0", "::1", "[", "]", "[::1", "@", "a@b", "localhost@evil.example", "*", "127.0.0.1:80:80x@e"]
-ORIGINS = ["http://evil.example", "https://evil.example:8000", "null", "http://[", "x", "http://127.0.0.1", "http://localhost:1", "http://127.0.0.1.evil.example", "file://"]
+LOOPBACK = [
+    "localhost",
+    "LOCALHOST:8000",
+    "127.0.0.1",
+    "127.0.0.1:1",
+    "127.1.2.3",
+    "[::1]",
+    "[::1]:8000",
+    "localhost.",
+    "mcm.localhost",
+    "localhost.:80",
+]
+FOREIGN = [
+    "evil.example",
+    "localhost.evil.example",
+    "127.0.0.1.evil.example",
+    "evil-localhost",
+    "10.0.0.1",
+    "[::2]",
+    "0.0.0.0",
+    "::1",
+    "[",
+    "]",
+    "[::1",
+    "@",
+    "a@b",
+    "localhost@evil.example",
+    "*",
+    "127.0.0.1:80:80x@e",
+]
+ORIGINS = [
+    "http://evil.example",
+    "https://evil.example:8000",
+    "null",
+    "http://[",
+    "x",
+    "http://127.0.0.1",
+    "http://localhost:1",
+    "http://127.0.0.1.evil.example",
+    "file://",
+]
 
 
 @pytest.fixture(scope="module")
