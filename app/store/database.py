@@ -48,12 +48,16 @@ class Database:
         Raises:
             StoreUnavailable: the database cannot be opened, or a newer version of the code made it.
         """
-        if self._url.get_backend_name() == "sqlite":
+        if self._engine.dialect.name == "sqlite":
             _make_folder(Path(str(self._url.database)))
-        with translated(), self._writer.begin() as connection:
-            config = alembic_config(connection)
-            _refuse_newer(connection, config)
-            command.upgrade(config, "head")
+        with translated(), self._writer.connect() as connection:
+            connection.detach()  # closed afterwards, and not given to anybody else
+            if self._engine.dialect.name == "sqlite":
+                _release_keys(connection)
+            with connection.begin():
+                config = alembic_config(connection)
+                _refuse_newer(connection, config)
+                command.upgrade(config, "head")
 
     def close(self) -> None:
         """Close all connections."""
@@ -146,6 +150,13 @@ def _use_wal(cursor: DBAPICursor) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     if connection.get_execution_options().get(_WRITES):
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _release_keys(connection: Connection) -> None:
+    # To change a table SQLite makes it anew; dropping the old one would delete all rows that refer to it.
+    cursor = connection.connection.cursor()  # past SQLAlchemy, which would begin a transaction: too late
+    cursor.execute("PRAGMA foreign_keys = OFF")
+    cursor.close()
 
 
 def _make_folder(file: Path) -> None:

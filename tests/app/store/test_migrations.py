@@ -1,6 +1,7 @@
 """The schema, from nothing to what the code knows."""
 
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, inspect
 
 from app.store import Store, StoreUnavailable
+from app.store.database import MIGRATIONS
 from app.store.tables import Base
-from tests.app.store.samples import contents, create, execute, load, run_alembic
+from tests.app.store.samples import PETS, calibration_of, contents, create, execute, load, run_alembic
 
 
 def test_the_migrations_make_the_tables_that_the_code_knows(store: Store, url: str) -> None:
@@ -34,6 +36,34 @@ def test_every_migration_can_be_taken_back_and_repeated(store: Store, url: str) 
     assert inspect(engine).get_table_names() == ["alembic_version"]
     engine.dispose()
     store.migrate()
+    assert contents(create(store)) == contents(load(store))
+
+
+REMAKES_THE_DETECTORS = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "next"
+down_revision = "0001"
+
+
+def upgrade():
+    with op.batch_alter_table("detectors", recreate="auto") as batch:
+        batch.add_column(sa.Column("owner", sa.Text()))
+        batch.alter_column("definition", nullable=True)
+"""
+
+
+def test_a_migration_that_remakes_a_table_keeps_what_refers_to_it(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = create(store, calibration=calibration_of(PETS))
+    shutil.copytree(MIGRATIONS, tmp_path / "migrations")
+    (tmp_path / "migrations/versions/v0002_next.py").write_text(REMAKES_THE_DETECTORS)
+    monkeypatch.setattr("app.store.database.MIGRATIONS", tmp_path / "migrations")
+    store.migrate()
+    assert contents(load(store)) == contents(created)
+    store.delete("pets")
     assert contents(create(store)) == contents(load(store))
 
 
