@@ -48,7 +48,10 @@ _SENTENCES_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab12
 
 
 class BuiltinEncoder:
-    """EfficientNet-Lite2 and MiniLM as an `Encoder`. Built by `load_builtin`; float32 on every device."""
+    """EfficientNet-Lite2 and MiniLM as an `Encoder`. Built by `load_builtin`; float32 on every device.
+
+    `classes` are the embeddings (1000, dim) of the ImageNet classes that images are mixed from.
+    """
 
     name = BUILTIN
     note = NOTE
@@ -64,8 +67,8 @@ class BuiltinEncoder:
         self.max_text_tokens = sentences.max_tokens
         descriptions = class_descriptions()
         self.fingerprint = _fingerprint(classifier, sentences, self._preprocessing, descriptions)
-        self._classes = torch.tensor(class_embeddings(sentences, descriptions), device=device)
-        self.dim = int(self._classes.shape[1])
+        self.classes = class_embeddings(sentences, descriptions)
+        self.dim = int(self.classes.shape[1])
 
     def prepare(self, image: Image.Image) -> Pixels:
         """Resize and crop as timm's own transform does, without its normalisation."""
@@ -75,17 +78,18 @@ class BuiltinEncoder:
         """The mean of the class embeddings, weighted by the classifier's probabilities, as unit rows."""
         if len(pixels) == 0:
             return np.empty((0, self.dim), dtype=np.float32)
+        return self.mix(self.classify(pixels))
+
+    def classify(self, pixels: Pixels) -> Vectors:
+        """The classifier's probabilities of the 1000 ImageNet classes: (n, 3, h, w) -> (n, 1000)."""
         with encoder_errors("encoding images"), torch.inference_mode():
-            return embeddings_of(self._logits(pixels).softmax(dim=1) @ self._classes)
+            batch = self._normalise(pixels).contiguous(memory_format=torch.channels_last)
+            probabilities: Vectors = self._classifier(batch).softmax(dim=1).cpu().numpy()
+            return probabilities
 
-    def classify(self, pixels: Pixels) -> np.ndarray[Any, np.dtype[np.intp]]:
-        """The classifier's own answer, an ImageNet class 0 .. 999 for each image (n,)."""
-        with encoder_errors("classifying images"), torch.inference_mode():
-            return np.asarray(self._logits(pixels).argmax(dim=1).cpu().numpy(), dtype=np.intp)
-
-    def class_embeddings(self) -> Vectors:
-        """The embeddings of the 1000 ImageNet classes, which images are mixed from: (1000, dim)."""
-        return np.asarray(self._classes.cpu().numpy(), dtype=np.float32)
+    def mix(self, probabilities: Vectors) -> Vectors:
+        """Image embeddings (n, dim) from class probabilities (n, 1000)."""
+        return embeddings_of(probabilities @ self.classes)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """See `Encoder.encode_texts`."""
@@ -101,10 +105,6 @@ class BuiltinEncoder:
         """See `Encoder.warmup`."""
         self.encode_images(self.prepare(Image.new("RGB", (self.image_size, self.image_size)))[None])
         self.encode_texts(["a photo of a cat"])
-
-    def _logits(self, pixels: Pixels) -> torch.Tensor:
-        logits: torch.Tensor = self._classifier(self._normalise(pixels))
-        return logits
 
 
 def load_builtin(device: str) -> BuiltinEncoder:
@@ -150,7 +150,8 @@ def _load_classifier(path: Path) -> Any:
     model = timm.create_model(_CLASSIFIER, pretrained=False)
     tensors = torch.load(path, map_location="cpu", weights_only=True).values()
     model.load_state_dict(dict(zip(model.state_dict(), tensors, strict=True)))
-    return model.eval().requires_grad_(False)
+    # Depthwise convolutions are about twice as fast in this memory format on a CPU.
+    return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def _verified(package: str, file: str, sha256: str) -> Path:

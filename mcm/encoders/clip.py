@@ -90,7 +90,7 @@ class ClipEncoder:
     @staticmethod
     def _embed(what: str, forward: Callable[[], torch.Tensor]) -> Vectors:
         with encoder_errors(what), torch.inference_mode():
-            return embeddings_of(forward())
+            return embeddings_of(forward().float().cpu().numpy())
 
 
 def load_clip(spec: ClipSpec, device: str) -> ClipEncoder:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from mcm.embeddings import Vectors, unit_rows
 from mcm.encoders.preprocessing import Preprocessing
@@ -54,14 +55,14 @@ class Normaliser:
         return values.div_(255).sub_(self._mean).div_(self._std).to(self._dtype)
 
 
-def embeddings_of(features: torch.Tensor) -> Vectors:
+def embeddings_of(features: ArrayLike) -> Vectors:
     """Features (n, d) of a forward pass as unit float32 rows.
 
     Raises:
         EncoderError: a row is zero or not finite.
     """
     try:
-        return unit_rows(features.float().cpu().numpy())
+        return unit_rows(features)
     except InvalidEmbeddings as error:
         raise EncoderError(
             f"the encoder gave no usable embedding: {error}; its weights may be damaged, or overflow"

@@ -38,7 +38,7 @@ class Sentences:
         with encoder_errors("encoding texts"), torch.inference_mode(), self._lock:
             return embeddings_of(
                 self._model.encode(
-                    list(texts), batch_size=TEXT_BATCH, show_progress_bar=False, convert_to_tensor=True
+                    list(texts), batch_size=TEXT_BATCH, show_progress_bar=False, convert_to_numpy=True
                 )
             )
 

