@@ -20,7 +20,8 @@ from app.engine.errors import (
     Starting,
 )
 from app.engine.limits import EngineLimits
-from app.engine.stats import Stats
+from app.engine.stats import Histogram, Stats
+from app.engine.timings import Timings
 
 __all__ = [
     "Admission",
@@ -31,10 +32,12 @@ __all__ = [
     "EngineFailed",
     "EngineLimits",
     "EngineStopped",
+    "Histogram",
     "Hold",
     "LargerThanAdmission",
     "Overloaded",
     "Readiness",
     "Starting",
     "Stats",
+    "Timings",
 ]

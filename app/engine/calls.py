@@ -2,12 +2,14 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
 from app.engine.fair_queue import FairQueue
+from app.engine.timings import Timings
 from mcm.errors import McmError
 
 R = TypeVar("R")
@@ -25,12 +27,15 @@ class Call(Generic[R]):
     """`size` places, each to be filled with a result or an error; `done` when all are.
 
     With `whole`, the first error is the answer to the whole call. Used on the event loop only, but for
-    `gone`, which tells every thread that nobody waits any more.
+    `gone`, which tells every thread that nobody waits any more, `timings`, and `waited`, which is the model
+    thread's.
     """
 
-    def __init__(self, size: int, *, whole: bool = False) -> None:
+    def __init__(self, size: int, *, whole: bool = False, timings: Timings | None = None) -> None:
         self.done: asyncio.Future[list[R | McmError]] = asyncio.get_running_loop().create_future()
         self.gone = False
+        self.timings = timings or Timings()
+        self._waits = True
         self._whole = whole
         self._outcomes: dict[int, R | McmError] = {}
         self._size = size
@@ -46,6 +51,12 @@ class Call(Generic[R]):
         if len(self._outcomes) == self._size:
             self.done.set_result([self._outcomes[i] for i in range(self._size)])
 
+    def waited(self, seconds: float) -> None:
+        """A job reaches the model after `seconds` of waiting; what the first one says counts."""
+        if self._waits:
+            self._waits = False
+            self.timings.add(queue_s=seconds)
+
     def fail(self, error: McmError) -> None:
         """End the call with one error, unless it has ended already."""
         if not self.done.done():
@@ -54,11 +65,16 @@ class Call(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One place of a call and what is to be worked on: bytes, pixels, a text or texts."""
+    """One place of a call and what is to be worked on: bytes, pixels, a text or texts.
+
+    `waited_s`: seconds spent in inboxes before this one.
+    """
 
     call: Call[Any]
     place: int
     work: Any
+    waited_s: float = 0.0
+    queued_at: float = field(default_factory=time.monotonic)
 
 
 class Inbox:
@@ -94,6 +110,11 @@ class Inbox:
         """Remove the jobs of a call; how many they were."""
         with self._ready:
             return sum(queue.discard(call) for queue in self._lanes.values())
+
+    def waiting(self, lane: Lane) -> int:
+        """How many jobs of a lane wait."""
+        with self._ready:
+            return len(self._lanes[lane])
 
     def drain(self) -> list[Job]:
         """Remove and give everything."""

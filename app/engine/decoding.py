@@ -1,11 +1,12 @@
 """What the decode pool does: image files into pixels, and the count of tokens in texts."""
 
 import logging
+import time
 
 from app.engine.calls import Inbox, Job, Lane
 from app.engine.stats import Stats
 from app.engine.worker import Deliver, Handler
-from mcm.encoders import Encoder
+from mcm.encoders import Encoder, Pixels
 from mcm.errors import EncoderError, McmError
 from mcm.images import ImageLimits
 from mcm.pipeline import prepare_image
@@ -25,15 +26,25 @@ class Decoding:
 
     def _images(self, jobs: list[Job]) -> None:
         for job in jobs:
+            waited_s = time.monotonic() - job.queued_at
             try:
-                pixels = prepare_image(job.work, self._encoder, self._limits)
+                pixels = self._pixels(job)
             except McmError as error:
                 self._stats.add(undecodable=1)
                 self._deliver([(job, error)])
                 continue
             self._stats.add(decoded=1)
-            if not self._model.put(Lane.IMAGES, job.call, [Job(job.call, job.place, pixels)]):
+            if not self._model.put(Lane.IMAGES, job.call, [Job(job.call, job.place, pixels, waited_s)]):
                 self._stats.add(dropped=1)
+
+    def _pixels(self, job: Job) -> Pixels:
+        started = time.monotonic()
+        try:
+            return prepare_image(job.work, self._encoder, self._limits)
+        finally:
+            seconds = time.monotonic() - started
+            self._stats.decode_s.add([seconds])
+            job.call.timings.add(decode_s=seconds)
 
     def _texts(self, jobs: list[Job]) -> None:
         for job in jobs:

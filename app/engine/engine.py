@@ -5,6 +5,7 @@ event loop. A call ends in one of: its outcomes, its deadline, its caller's leav
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ from app.engine.limits import EngineLimits
 from app.engine.model import Model
 from app.engine.stats import Stats
 from app.engine.text_cache import TextCache
+from app.engine.timings import Timings
 from app.engine.worker import Answer, Workers
 from mcm.embeddings import Vectors
 from mcm.encoders import Encoder
@@ -118,10 +120,30 @@ class Engine:
             return Readiness(False, f"one forward has lasted longer than {self.limits.stall_s:g} s")
         return Readiness(True, "ready")
 
+    @property
+    def heartbeat_age_s(self) -> float:
+        """Seconds since the model thread last showed life: 0 while it is idle, infinite once it is dead."""
+        return self._model.busy_s if self._thread.alive else math.inf
+
+    def queue_lengths(self) -> dict[str, int]:
+        """What waits: images to be decoded, images to be encoded, prompts to be encoded."""
+        return {
+            "decode": self._decode_inbox.waiting(Lane.IMAGES),
+            "model": self._model_inbox.waiting(Lane.IMAGES),
+            "prompts": self._model_inbox.waiting(Lane.TEXTS),
+        }
+
+    @property
+    def text_cache_bytes(self) -> int:
+        """Memory that the embeddings of known texts take."""
+        return self._cache.bytes_in_use
+
     async def embed_images(
-        self, blobs: Sequence[bytes], deadline: float | None = None
+        self, blobs: Sequence[bytes], deadline: float | None = None, timings: Timings | None = None
     ) -> list[Vectors | McmError]:
         """Embed image files: for each its row (d,) float32, or an ImageError or EncoderError in its place.
+
+        The time that it takes is added to `timings`.
 
         Raises:
             EngineError: nothing was embedded, see `app.engine.errors`.
@@ -129,14 +151,18 @@ class Engine:
         if not blobs:
             return []
         with self.admission.images(len(blobs)):
-            call: Call[Vectors] = Call(len(blobs))
+            call: Call[Vectors] = Call(len(blobs), timings=timings)
             found: list[Vectors | McmError] = await self._answers(
                 call, self._decode_inbox, Lane.IMAGES, blobs, deadline
             )
             return found
 
-    async def embed_texts(self, texts: Sequence[str], deadline: float | None = None) -> Vectors:
+    async def embed_texts(
+        self, texts: Sequence[str], deadline: float | None = None, timings: Timings | None = None
+    ) -> Vectors:
         """Embed texts: (m, d) float32. Those that are known from before are not encoded again.
+
+        The time that it takes is added to `timings`.
 
         Raises:
             EncoderError: the encoder failed on one of them.
@@ -144,11 +170,11 @@ class Engine:
         """
         distinct = list(dict.fromkeys(texts))
         rows = self._cache.get(distinct)
-        self.stats.add(cached_texts=len(rows))
         missing = [text for text in distinct if text not in rows]
+        self.stats.add(cached_texts=len(rows), missed_texts=len(missing))
         if missing:
             with self.admission.prompts(len(missing)):
-                call: Call[Vectors] = Call(len(missing), whole=True)
+                call: Call[Vectors] = Call(len(missing), whole=True, timings=timings)
                 found = await self._answers(call, self._model_inbox, Lane.TEXTS, missing, deadline)
             rows.update(zip(missing, found, strict=True))
         if not texts:

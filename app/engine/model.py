@@ -49,15 +49,18 @@ class Model:
 
     def _images(self, jobs: list[Job]) -> None:
         pixels = np.stack([job.work for job in jobs])
-        outcomes = encode_isolating(self._encode_images, pixels, self._encoder.dim)
+        with self._batch(Lane.IMAGES, jobs, len(jobs)):
+            outcomes = encode_isolating(self._encode_images, pixels, self._encoder.dim)
         failed = _report(outcomes)
-        self._stats.add(image_batches=1, forwarded=len(jobs) - failed, failed=failed)
+        self._stats.add(forwarded=len(jobs) - failed, failed=failed)
         self._deliver(list(zip(jobs, outcomes, strict=True)))
 
     def _texts(self, jobs: list[Job]) -> None:
         texts = list(dict.fromkeys(job.work for job in jobs))
         known = self._cache.get(texts)  # another call may have brought the same texts meanwhile
-        outcomes = {**known, **self._encoded([text for text in texts if text not in known])}
+        missing = [text for text in texts if text not in known]
+        with self._batch(Lane.TEXTS, jobs, len(missing)):
+            outcomes = {**known, **self._encoded(missing)}
         self._deliver([(job, outcomes[job.work]) for job in jobs])
 
     def _encoded(self, texts: list[str]) -> dict[str, Vectors | EncoderError]:
@@ -65,7 +68,7 @@ class Model:
             return {}
         outcomes = encode_isolating(self._encode_texts, texts, self._encoder.dim)
         failed = _report(outcomes)
-        self._stats.add(text_batches=1, texts=len(texts) - failed)
+        self._stats.add(texts=len(texts) - failed)
         for text, outcome in zip(texts, outcomes, strict=True):
             if not isinstance(outcome, EncoderError):
                 self._cache.put(text, outcome)
@@ -78,6 +81,22 @@ class Model:
     def _encode_texts(self, texts: Sequence[str]) -> Vectors:
         with self._forward():
             return self._encoder.encode_texts(texts)
+
+    @contextmanager
+    def _batch(self, lane: Lane, jobs: Sequence[Job], size: int) -> Iterator[None]:
+        """Measure a batch of `size` rows: how long its jobs had waited, and how long it takes."""
+        started = time.monotonic()
+        waits = [job.waited_s + started - job.queued_at for job in jobs]
+        self._stats.queue_s[lane].add(waits)
+        for job, seconds in zip(jobs, waits, strict=True):
+            job.call.waited(seconds)
+        yield
+        if size:
+            seconds = time.monotonic() - started
+            self._stats.batch_size[lane].add([size])
+            self._stats.forward_s[lane].add([seconds])
+            for call in {job.call for job in jobs}:
+                call.timings.add(forward_s=seconds)
 
     @contextmanager
     def _forward(self) -> Iterator[None]:
