@@ -192,9 +192,18 @@ class Catalog:
         """What a caller should know of a definition: duplicates, cut prompts."""
         key = definition.hash(self._encoder.fingerprint)
         if key not in self._advice:
-            found = await anyio.to_thread.run_sync(advise, definition, self._encoder.truncated)
+            cut = await self.cut_prompts(definition)
+            found = await anyio.to_thread.run_sync(
+                advise, definition, lambda texts: [t in cut for t in texts]
+            )
             self._advice[key] = tuple(found)
         return self._advice[key]
+
+    async def cut_prompts(self, definition: Definition) -> set[str]:
+        """The prompts of a definition whose end the encoder ignores."""
+        prompts = distinct_prompts(definition)
+        flags = await self._engine.truncated(prompts)
+        return {prompt for prompt, cut in zip(prompts, flags, strict=True) if cut}
 
     async def _load(self, name: str) -> NamedDetector:
         stored = await self.stored(name)

@@ -130,11 +130,14 @@ async def check(
     definition = definition_of(body.options, settings, max_prompts=settings.max_one_shot_prompts)
     matrix = await service.catalog.encode(definition)
     synonyms = await anyio.to_thread.run_sync(near_synonyms, definition, matrix)
-    cut = await anyio.to_thread.run_sync(cut_concepts, definition, service.encoder.truncated)
+    cut = await service.catalog.cut_prompts(definition)
     answer = wire.ConceptsChecked(
         duplicates=[list(group) for group in duplicate_concepts(definition.names)],
         near_synonyms=[wire.SynonymPair.model_validate(pair) for pair in synonyms],
-        cut_prompts=[wire.CutPrompt(concept=name, prompt=prompt) for name, prompt in cut],
+        cut_prompts=[
+            wire.CutPrompt(concept=name, prompt=prompt)
+            for name, prompt in cut_concepts(definition, lambda texts: [text in cut for text in texts])
+        ],
         warnings=convert.notices(await service.catalog.definition_advice(definition)),
     )
     return json_answer(answer)
