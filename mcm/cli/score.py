@@ -1,8 +1,16 @@
 """`mcm score`: images in, verdicts out."""
 
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import typer
 
 from mcm.cli import options
+from mcm.definition import Definition
+
+if TYPE_CHECKING:
+    from mcm.cli.rows import Row
 
 
 def score(
@@ -25,8 +33,7 @@ def score(
 ) -> None:
     """Score images: how well does each match one of the classes you know?
 
-    On this machine with the built-in encoder, or with --server. Without a threshold there are scores and
-    no verdicts.
+    Without a threshold there are scores and no verdicts.
 
     \b
     mcm score photos/ --concepts "cat,dog,bird"
@@ -34,22 +41,36 @@ def score(
     mcm score photos/ --detector-file pets.json --out scores.csv
     mcm score photos/ --detector pets --server http://127.0.0.1:8000
     """
-    from mcm.cli import local, remote, report
+    from mcm.cli import report
 
     options.require_one(
         concepts=concepts, concepts_file=concepts_file, detector_file=detector_file, detector=detector
     )
-    definition = options.definition_of(concepts, concepts_file, template, score_name, temperature)
+    source = options.definition_of(concepts, concepts_file, template, score_name, temperature)
     report.check(threshold, out)
     url = options.server_for(server, detector=detector, detector_file=detector_file, encoder=encoder)
     images = options.images_of(paths)
-    if detector_file is not None:
-        rows = local.rows_of_file(detector_file, encoder, device, images, top_k, jobs)
-    elif definition is None:
-        rows = remote.rows_of_detector(str(url), str(detector), images, top_k, jobs)
-    elif url is None:
-        rows = local.rows_of_concepts(definition, encoder, device, images, top_k, jobs)
-    else:
-        rows = remote.rows_of_concepts(url, definition, images, top_k, jobs)
+    rows = _rows(source or detector_file or str(detector), url, images, encoder, device, top_k, jobs)
     if report.report(rows, threshold=threshold, show_top=top_k > 1, out=out, json_file=json_file):
         raise typer.Exit(1)
+
+
+def _rows(
+    source: Definition | Path | str,
+    url: str | None,
+    images: Iterable[Path],
+    encoder: str | None,
+    device: str,
+    top_k: int,
+    jobs: int | None,
+) -> "Iterator[Row]":
+    """Scores against concepts, by a detector file, or by a server's detector of this name."""
+    from mcm.cli import local, remote
+
+    if isinstance(source, Path):
+        return local.rows_of_file(source, encoder, device, images, top_k, jobs)
+    if isinstance(source, str):
+        return remote.rows_of_detector(str(url), source, images, top_k, jobs)
+    if url is None:
+        return local.rows_of_concepts(source, encoder, device, images, top_k, jobs)
+    return remote.rows_of_concepts(url, source, images, top_k, jobs)

@@ -43,17 +43,14 @@ def serve(
     """
     if any(find_spec(module) is None for module in NEEDED):
         raise MissingExtra("server,builtin", "the service")
-    chosen = {
-        "MCM_HOST": host,
-        "MCM_PORT": port,
-        "MCM_ENCODER": encoder,
-        "MCM_DEVICE": device,
-        "MCM_DATABASE_URL": database_url,
-    }
-    environment = os.environ | {name: str(value) for name, value in chosen.items() if value is not None}
+    _become_the_service(host=host, port=port, encoder=encoder, device=device, database_url=database_url)
+
+
+def _become_the_service(**settings: str | int | None) -> None:
+    chosen = {f"MCM_{name.upper()}": str(value) for name, value in settings.items() if value is not None}
     sys.stdout.flush()
     if os.name == "posix":
-        os.execve(COMMAND[0], COMMAND, environment)  # the service takes this process: signals reach it
+        os.execve(COMMAND[0], COMMAND, os.environ | chosen)  # takes this process: signals reach the service
     import subprocess
 
-    raise typer.Exit(subprocess.call(COMMAND, env=environment))
+    raise typer.Exit(subprocess.call(COMMAND, env=os.environ | chosen))
