@@ -15,6 +15,7 @@ from app.gate import is_loopback
 from app.logs import configure_logging
 from app.main import create_app
 from app.settings import Settings
+from app.store import StoreUnavailable
 from mcm.encoders import Encoder
 
 EXAMPLE = Path("examples/cat.jpg")
@@ -80,7 +81,7 @@ def _serve(settings: Settings, listener: socket.socket, encoder: Encoder | None)
         )
     )
     server.run(sockets=[listener])
-    return _complain(str(fatal[0])) if fatal else 0
+    return _complain(_reason(fatal[0])) if fatal else 0
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -117,6 +118,13 @@ def _about(spec: str) -> str:
 def _settings_message(error: ValidationError) -> str:
     found = [f"MCM_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
     return "wrong settings: " + "; ".join(found)
+
+
+def _reason(error: Exception) -> str:
+    """An error with what its library said: it is the operator who reads it."""
+    cause = error.__cause__ if isinstance(error, StoreUnavailable) else None
+    said = str(getattr(cause, "orig", cause) or "").strip().partition("\n")[0]
+    return str(error) if not said or said in str(error) else f"{error} ({said})"
 
 
 def _complain(message: str, code: int = 1) -> int:

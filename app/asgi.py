@@ -19,6 +19,7 @@ from app.settings import Settings
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CREATING = re.compile(r"/v1/detectors(/[^/]+(/file)?)?")
+LOGGED_PATH = 200  # characters; the rest of a longer one tells nothing
 CLIENT_CLOSED_REQUEST = 499  # nginx's number for a caller who left; it is logged, never sent
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -63,7 +64,7 @@ class Observed:
             except ClientDisconnect:
                 pass
             except Exception as error:
-                log.exception("unforeseen error", path=scope["path"])
+                log.exception("unforeseen error", path=scope["path"][:LOGGED_PATH])
                 if status == 0:
                     await problem_response(error, request_id)(scope, receive, send_with_id)
             self._record(scope, status or CLIENT_CLOSED_REQUEST, time.perf_counter() - started)
@@ -73,9 +74,8 @@ class Observed:
         self.metrics.requests.labels(route, scope["method"], status).inc()
         self.metrics.seconds.labels(route).observe(seconds)
         level = log.debug if route in ("/healthz", "/readyz", "/metrics") else log.info
-        level(
-            "request", method=scope["method"], path=scope["path"], status=status, ms=round(seconds * 1000, 1)
-        )
+        path = scope["path"][:LOGGED_PATH]
+        level("request", method=scope["method"], path=path, status=status, ms=round(seconds * 1000, 1))
 
 
 class Deadline:

@@ -68,6 +68,16 @@ class ForbiddenOrigin(Forbidden):
     """A web page of another origin tries to write."""
 
 
+class RateLimited(RequestError):
+    """The caller's own share of requests is used up; the next one comes in `retry_after_s`."""
+
+    def __init__(self, per_minute: int, retry_after_s: int) -> None:
+        super().__init__(
+            f"more than {per_minute} requests a minute, which is your limit; try again in {retry_after_s} s"
+        )
+        self.retry_after_s = retry_after_s
+
+
 class NotFound(RequestError):
     """There is no such route or thing."""
 
@@ -112,6 +122,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str, str]] = {
     core.TooFewScores: (422, "too-few-scores", "Too few images for this promise"),
     core.InvalidDetectorFile: (422, "invalid-detector-file", "The detector file is invalid"),
     Overloaded: (429, "overloaded", "Overloaded"),
+    RateLimited: (429, "rate-limited", "Too many requests"),
     Starting: (503, "starting", "Starting"),
     Draining: (503, "draining", "Stopping"),
     StoreUnavailable: (503, "store-unavailable", "The store cannot be reached"),
@@ -120,21 +131,22 @@ PROBLEMS: dict[type[Exception], tuple[int, str, str]] = {
     DeadlineExceeded: (504, "deadline-exceeded", "Out of time"),
     Exception: (500, "internal-error", "Internal error"),
 }
+# What a library says, or a bug, is for the log: in these problems a caller reads our own words only.
+OWN_WORDS: dict[type[Exception], str] = {
+    core.EncoderError: "the encoder failed on this; try again, and if it stays so, see the service's log",
+    Exception: "Something went wrong in the service; report it with the request id in `instance`.",
+}
 
 
 def problem_of(error: Exception, request_id: str | None) -> Problem:
     """The RFC 9457 problem that says `error` to a caller; the unforeseen says nothing of the inside."""
     known = next(cls for cls in type(error).__mro__ if cls in PROBLEMS)
     status, code, title = PROBLEMS[known]
-    if known is Exception:
-        detail = "Something went wrong in the service; report it with the request id in `instance`."
-    else:
-        detail = str(error)
     return Problem(
         type=f"/problems/{code}",
         title=title,
         status=status,
-        detail=detail,
+        detail=OWN_WORDS.get(known) or str(error),
         instance=request_id,
         **_extensions(error),
     )
@@ -142,7 +154,7 @@ def problem_of(error: Exception, request_id: str | None) -> Problem:
 
 def headers_of(error: Exception) -> dict[str, str]:
     """Headers that the status asks for."""
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | RateLimited):
         return {"Retry-After": str(error.retry_after_s)}
     if isinstance(error, Starting | Draining | StoreUnavailable):
         return {"Retry-After": "5"}

@@ -1,17 +1,20 @@
 """Who may call: the Host and Origin rules, and keys where they are set."""
 
-import hmac
 import ipaddress
+import math
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.answers import problem_response
-from app.errors import Forbidden, ForbiddenHost, ForbiddenOrigin, RequestError, Unauthorized
+from app.errors import Forbidden, ForbiddenHost, ForbiddenOrigin, RateLimited, RequestError, Unauthorized
+from app.keys import find_key
+from app.rate import RateLimit, network_of
 from app.settings import Settings
 
 OPEN = frozenset({"/healthz", "/readyz"})
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 READING_POSTS = ("/score", "/embed", "/concepts/check")
 
 
@@ -21,6 +24,7 @@ class Gate:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
         self.settings = settings
+        self.rate = RateLimit(settings.rate_limit) if settings.rate_limit else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
@@ -36,11 +40,17 @@ class Gate:
         headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
         if path in OPEN:
             return None
-        return (
-            self._host(headers)
-            or (self._origin(headers) if method not in ("GET", "HEAD", "OPTIONS") else None)
-            or (self._key(headers, writes(method, path)) if self.settings.has_keys else None)
-        )
+        foreign = self._host(headers) or (self._origin(headers) if method not in SAFE else None)
+        if foreign is not None or not self.settings.has_keys:
+            return foreign or self._rate(network_of(scope["client"][0]) if scope["client"] else "unknown")
+        given = given_key(headers)
+        admin = find_key(given, self.settings.admin_keys)
+        key = admin or find_key(given, self.settings.api_keys)
+        if key is None:
+            return Unauthorized("send a valid key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
+        if admin is None and writes(method, path):
+            return Forbidden("this key may read and score; to write, use a key of MCM_ADMIN_KEYS")
+        return self._rate(key.digest.hex())
 
     def _host(self, headers: Headers) -> RequestError | None:
         name = host_name(headers.get("host", ""))
@@ -54,23 +64,21 @@ class Gate:
             return None
         return ForbiddenOrigin(f"web pages of {origin!r} may not use this service")
 
-    def _key(self, headers: Headers, write: bool) -> RequestError | None:
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        key = given.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        if _among(key, self.settings.admin_keys):
-            return None
-        if not _among(key, self.settings.api_keys):
-            return Unauthorized("send a valid key as 'Authorization: Bearer KEY'")
-        return (
-            Forbidden("this key may read and score; to write, use a key of MCM_ADMIN_KEYS") if write else None
-        )
+    def _rate(self, caller: str) -> RequestError | None:
+        wait_s = self.rate.take(caller) if self.rate else 0.0
+        return RateLimited(self.settings.rate_limit, math.ceil(wait_s)) if wait_s else None
 
 
 def writes(method: str, path: str) -> bool:
     """Whether a request changes something stored."""
-    return method not in ("GET", "HEAD", "OPTIONS") and not (
-        method == "POST" and path.endswith(READING_POSTS)
-    )
+    return method not in SAFE and not (method == "POST" and path.endswith(READING_POSTS))
+
+
+def given_key(headers: Headers) -> bytes:
+    """The key that a request shows, as the bytes that came; empty without one."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    key = given.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+    return key.encode("latin-1")
 
 
 def own_origins(host: str) -> tuple[str, str]:
@@ -94,9 +102,3 @@ def is_loopback(name: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
-
-
-def _among(key: str, keys: tuple[str, ...]) -> bool:
-    given = key.encode("latin-1")  # the bytes that came
-    matches = [hmac.compare_digest(given, known.encode()) for known in keys]  # all, whatever the first says
-    return bool(key) and any(matches)

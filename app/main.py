@@ -23,12 +23,13 @@ from app.catalog import Catalog
 from app.engine import Engine, EngineLimits
 from app.errors import InvalidRequest, http_error
 from app.gate import Gate
+from app.keys import SHORTEST_SAFE
 from app.metrics import Metrics
 from app.service import Service
 from app.settings import Settings
-from app.store import Store
+from app.store import Store, StoreUnavailable
 from mcm.encoders import Encoder, load_encoder
-from mcm.errors import McmError
+from mcm.errors import EncoderError, McmError
 from mcm.images import ImageLimits
 
 ROUTERS = (system.router, detectors.router, scoring.router, calibrations.router)
@@ -56,6 +57,8 @@ def create_app(
                 await starting
             await stop(app)
 
+    if any(key.short for key in (*settings.api_keys, *settings.admin_keys)):
+        log.warning(f"a key has fewer than {SHORTEST_SAFE} characters and can be guessed; use a longer one")
     app = FastAPI(
         title="mcm-ood",
         version=mcm.__version__,
@@ -135,14 +138,16 @@ def engine_limits(settings: Settings) -> EngineLimits:
         max_prompts=settings.max_queued_prompts,
         max_batch=settings.max_batch,
         decode_threads=settings.decode_threads,
-        image=ImageLimits(settings.max_image_bytes, settings.max_image_pixels),
+        image=ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.image_formats),
         text_cache_bytes=settings.text_cache_bytes,
         stall_s=settings.stall_s,
     )
 
 
 async def answer_error(request: Request, error: Exception) -> Response:
-    """An error that we know, as its problem."""
+    """An error that we know, as its problem; of what broke inside, the log tells more."""
+    if isinstance(error, StoreUnavailable | EncoderError):
+        log.warning("a part of the service failed", exc_info=error)
     return problem_response(error, request_id_of(request))
 
 

@@ -3,11 +3,21 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.keys import Key, read_keys
+from mcm.image_formats import READ_FORMATS
 
 MIB = 2**20
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+
+
+def _keys(value: object) -> object:
+    return read_keys(value) if isinstance(value, str) else value
+
+
+Keys = Annotated[tuple[Key, ...], NoDecode, BeforeValidator(_keys)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -15,7 +25,11 @@ Seconds = Annotated[float, Field(gt=0)]
 class Settings(BaseSettings):
     """Every setting of the service; each is an environment variable with the prefix MCM_."""
 
-    model_config = SettingsConfigDict(env_prefix="MCM_", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MCM_",
+        frozen=True,
+        hide_input_in_errors=True,  # it may be a key
+    )
 
     encoder: str = Field(
         default="builtin", description="Encoder: `builtin`, `ViT-B-16/openai`, `NAME/file:PATH` ..."
@@ -35,14 +49,26 @@ class Settings(BaseSettings):
         default="text", description="Log lines for people or for programs"
     )
 
-    api_keys: CommaSeparated = Field(default=(), description="Keys that may read and score, comma-separated")
-    admin_keys: CommaSeparated = Field(default=(), description="Keys that may also write, comma-separated")
+    api_keys: Keys = Field(
+        default=(),
+        description="Keys that may read and score, comma-separated: `KEY`, `sha256:HEX` or `@FILE`",
+    )
+    admin_keys: Keys = Field(default=(), description="Keys that may also write, in the same forms")
     allow_anonymous: bool = Field(default=False, description="Serve beyond loopback without keys")
     allowed_hosts: CommaSeparated = Field(
         default=(),
         description="Names accepted in the Host header beside loopback, comma-separated; `*` = any",
     )
 
+    rate_limit: int = Field(
+        default=0,
+        ge=0,
+        description="Requests a minute for each key (without keys: each address); 0 = no limit",
+    )
+
+    image_formats: CommaSeparated = Field(
+        default=READ_FORMATS, description="Image formats that are decoded, comma-separated"
+    )
     max_image_bytes: Count = Field(default=20 * MIB, description="Bytes of one image")
     max_image_pixels: Count = Field(default=50_000_000, description="Pixels of one image")
     max_request_bytes: Count = Field(default=64 * MIB, description="Bytes of a request that carries images")
@@ -78,7 +104,7 @@ class Settings(BaseSettings):
         default=30, description="Seconds to score from memory while PostgreSQL is away"
     )
 
-    @field_validator("api_keys", "admin_keys", "allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "image_formats", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -89,6 +115,15 @@ class Settings(BaseSettings):
     @classmethod
     def _lower(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(host.lower() for host in hosts)
+
+    @field_validator("image_formats")
+    @classmethod
+    def _known(cls, formats: tuple[str, ...]) -> tuple[str, ...]:
+        known = {name.lower(): name for name in READ_FORMATS}
+        unknown = [name for name in formats if name.lower() not in known]
+        if unknown or not formats:
+            raise ValueError(f"must name at least one of {', '.join(READ_FORMATS)}, and nothing else")
+        return tuple(known[name.lower()] for name in formats)
 
     @property
     def has_keys(self) -> bool:

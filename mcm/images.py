@@ -18,11 +18,13 @@ from mcm.image_formats import READ_FORMATS, bare_jpeg, exif_orientation, gif_siz
 class ImageLimits:
     """What an image may cost: bytes of the file, pixels (width x height) of the first frame.
 
+    `formats` are those of READ_FORMATS that are decoded.
     Pillow's own `PIL.Image.MAX_IMAGE_PIXELS` (89 million) holds as well; who wants more raises both.
     """
 
     max_bytes: int = 20 * 2**20
     max_pixels: int = 50_000_000
+    formats: tuple[str, ...] = READ_FORMATS
 
 
 DEFAULT_LIMITS = ImageLimits()
@@ -71,28 +73,33 @@ def load_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image
     """
     if len(data) > limits.max_bytes:
         raise ImageTooLarge(f"the file has {len(data):,} bytes; the limit is {limits.max_bytes:,}")
-    kind = _readable_format(data)
+    kind = _readable_format(data, limits.formats)
     plugin = _plugin(kind)
     try:
         return _decode(data, kind, plugin, limits)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
-        raise ImageTooLarge(f"{error} The limit is {limits.max_pixels:,} pixels.") from error
+        raise ImageTooLarge(
+            f"the image has more pixels than the limit of {limits.max_pixels:,}; send a smaller copy"
+        ) from error
     except Exception as error:  # on hostile bytes Pillow raises almost anything: this is the one seam
         raise BrokenImage(
-            f"the {kind} image cannot be decoded whole, it is truncated or damaged: {_reason(error)}"
+            f"the {kind} image cannot be decoded whole: it is truncated or damaged; send it again, or another"
         ) from error
 
 
-def _readable_format(data: bytes) -> str:
+def _readable_format(data: bytes, formats: tuple[str, ...]) -> str:
     if not data:
         raise UnsupportedImage("the file is empty; send an image")
     kind = sniff(data)
-    if kind in READ_FORMATS:
+    if kind in formats:
         return kind
-    what = f"{kind} files are not read" if kind else "this is not an image in a format that is read"
-    raise UnsupportedImage(f"{what}; send one of {', '.join(READ_FORMATS)}")
+    if kind in READ_FORMATS:
+        what = f"{kind} images are switched off here"
+    else:
+        what = f"{kind} files are not read" if kind else "this is not an image in a format that is read"
+    raise UnsupportedImage(f"{what}; send one of {', '.join(formats)}")
 
 
 def _plugin(kind: str) -> Callable[[io.BytesIO], Image.Image]:
@@ -203,7 +210,3 @@ def _grey16_to_rgb(image: Image.Image) -> Image.Image:
     if transparent is not None:
         grey[transparent] = 255
     return Image.fromarray(grey).convert("RGB")
-
-
-def _reason(error: Exception) -> str:
-    return (str(error) or type(error).__name__)[:200]

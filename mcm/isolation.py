@@ -33,7 +33,7 @@ def encode_isolating(
     except Exception as error:
         if len(items) == 1:
             return [_own(error)]
-        _log.warning("a batch of %d failed (%s); halving it", len(items), error)
+        _log.warning("a batch of %d failed (%s); halving it", len(items), type(error).__name__)
     else:
         return _separate(rows)
     # Here the error is let go, and with it the memory that its traceback holds: it may have been too little.

@@ -98,7 +98,6 @@ def prepare_image(data: bytes, encoder: Encoder, limits: ImageLimits = DEFAULT_L
     except Exception as error:  # the transforms of other libraries, on images of any shape
         raise BrokenImage(
             f"the image of {image.width} x {image.height} pixels cannot be prepared for the encoder"
-            f" ({type(error).__name__})"
         ) from error
     side = encoder.image_size
     if pixels.shape != (3, side, side) or pixels.dtype != np.uint8:  # it would fail the batch that it joins

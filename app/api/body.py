@@ -25,6 +25,7 @@ from app.errors import (
     invalid_request,
 )
 from app.service import Service, service_of
+from app.settings import Settings
 from mcm import wire
 from mcm.errors import BrokenImage
 
@@ -218,7 +219,7 @@ async def read_multipart(
     try:
         form = await parser.parse()
     except MultiPartException as error:
-        raise multipart_error(error.message, settings.max_images) from error
+        raise multipart_error(error.message, settings) from error
     if not parser.complete:
         raise UnparsableBody("the multipart body ends before its last boundary; send it whole")
     uploads = [await read_upload(value) for value in files_of(form)]
@@ -228,13 +229,18 @@ async def read_multipart(
         raise invalid_request(error) from None
 
 
-def multipart_error(message: str, max_images: int) -> RequestError:
-    """The parser's complaint as a request error."""
+def multipart_error(message: str, settings: Settings) -> RequestError:
+    """The parser's complaint as a request error, in our words."""
     if message.startswith("Too many files"):
-        return TooLarge(f"more than {max_images} images in one request")
-    if message.startswith(("Too many fields", "Part exceeded")):
-        return TooLarge(f"the multipart body is over a limit: {message}")
-    return UnparsableBody(f"the multipart body cannot be parsed: {message}")
+        return TooLarge(f"more than {settings.max_images} images in one request")
+    if message.startswith("Too many fields"):
+        return TooLarge(f"more than {MAX_FIELDS} fields in one request")
+    if message.startswith("Part exceeded"):
+        return TooLarge(f"a field has more than {settings.max_json_bytes} bytes")
+    return UnparsableBody(
+        "the multipart body cannot be parsed: each part must follow the boundary that the Content-Type "
+        "names, and have a Content-Disposition with a name"
+    )
 
 
 def files_of(form: FormData) -> list[UploadFile]:

@@ -111,11 +111,5 @@ def _report(outcomes: Sequence[Vectors | EncoderError]) -> int:
     """Log what failed in a batch, once for all of it; how many did."""
     errors = [outcome for outcome in outcomes if isinstance(outcome, EncoderError)]
     if errors:
-        _log.error(
-            "the encoder failed on %d of %d items: %s",
-            len(errors),
-            len(outcomes),
-            errors[0],
-            exc_info=errors[0].__cause__,
-        )
+        _log.error("the encoder failed on %d of %d items", len(errors), len(outcomes), exc_info=errors[0])
     return len(errors)

@@ -24,6 +24,16 @@ from app.store.tables import CounterRow
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 BUSY_TIMEOUT_S = 30
 _WRITES = "mcm_writes"
+_SQLITE_REASONS = {
+    "SQLITE_BUSY": "another program has locked it",
+    "SQLITE_LOCKED": "another program has locked it",
+    "SQLITE_READONLY": "it is read-only",
+    "SQLITE_FULL": "its disk is full",
+    "SQLITE_IOERR": "its disk is full or fails",
+    "SQLITE_CANTOPEN": "its file cannot be opened",
+    "SQLITE_CORRUPT": "its file is damaged",
+    "SQLITE_NOTADB": "its file is not a database",
+}
 
 
 class Database:
@@ -107,9 +117,15 @@ def translated() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise StoreUnavailable(f"the detector store cannot be used: {error.orig}") from error
+        raise StoreUnavailable(f"the detector store cannot be used{_reason(error.orig)}") from error
     except PoolTimeout as error:
         raise StoreUnavailable("the detector store is busy: no connection came free; try again") from error
+
+
+def _reason(error: BaseException | None) -> str:
+    """What a driver's error means, in our words: the driver's own are the cause, for logs only."""
+    code = "_".join(str(getattr(error, "sqlite_errorname", "")).split("_")[:2])
+    return f": {_SQLITE_REASONS[code]}" if code in _SQLITE_REASONS else ""
 
 
 def _open(url: URL) -> Engine:

@@ -25,6 +25,9 @@ WRONG = [
     ("log_format", "xml"),
     ("allow_anonymous", "perhaps"),
     ("decode_threads", "-1"),
+    ("rate_limit", "-1"),
+    ("image_formats", "JPEG,SVG"),
+    ("image_formats", ","),
 ]
 
 
@@ -67,13 +70,12 @@ def test_a_database_that_cannot_be_used_is_exit_code_1_and_the_last_line_says_wh
 
 
 def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MCM_API_KEYS", " a, b,,c ")
+    monkeypatch.setenv("MCM_IMAGE_FORMATS", " jpeg, WEBP,,PNG ")
     monkeypatch.setenv("MCM_ALLOWED_HOSTS", "Example.COM,")
     settings = Settings()
-    assert settings.api_keys == ("a", "b", "c")
+    assert settings.image_formats == ("JPEG", "WebP", "PNG")
     assert settings.allowed_hosts == ("example.com",)
     assert settings.admin_keys == ()
-    assert settings.has_keys
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:
