@@ -62,7 +62,7 @@ class ColourEncoder:
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         self.texts.extend(texts)
-        return unit_rows([self._text(text) for text in texts])
+        return unit_rows(np.reshape([self._text(text) for text in texts], (-1, self.dim)))
 
     def truncated(self, texts: Sequence[str]) -> list[bool]:
         return [len(text.split()) > self.max_text_tokens for text in texts]

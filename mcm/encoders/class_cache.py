@@ -38,7 +38,8 @@ def _cache_folder() -> Path:
 
 def _read(path: Path, key: str, shape: tuple[int, int]) -> Vectors | None:
     try:
-        with np.load(path, allow_pickle=False) as file:  # a zip file: its checksums are verified
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
+            # A zip file: its checksums are verified.
             same, matrix = str(file["key"]) == key, file["matrix"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

@@ -85,11 +85,9 @@ def _tag(spec: ClipSpec) -> Weights:
     config = open_clip.get_pretrained_cfg(name, tag)
     if not config:
         tags = open_clip.list_pretrained_tags_by_model(name)
-        some = (
-            f"there are {', '.join(tags[:6])}{' ...' if len(tags) > 6 else ''}" if tags else "there are none"
-        )
+        some = ", ".join(tags[:6]) + " ..." * (len(tags) > 6) if tags else "none"
         raise EncoderLoadError(
-            f"open_clip has no weights {tag!r} for {name}; {_suggest(tag, tags)}{some}; "
+            f"open_clip has no weights {tag!r} for {name}; {_suggest(tag, tags)}it has {some}; "
             f"or use {name}/file:PATH or {name}/random:SEED"
         )
     with load_errors(f"download the weights {spec.text} (with the file at hand, use {name}/file:PATH)"):
