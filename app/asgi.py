@@ -55,6 +55,8 @@ class Observed:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
+                if work := scope["state"].get("work"):
+                    headers["Server-Timing"] = work.server_timing()
                 headers.update(SECURITY_HEADERS)
             await send(message)
 
@@ -71,8 +73,9 @@ class Observed:
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
-        self.metrics.requests.labels(route, scope["method"], status).inc()
-        self.metrics.seconds.labels(route).observe(seconds)
+        self.metrics.count_request(route, scope["method"], status, seconds)
+        if work := scope["state"].get("work"):
+            self.metrics.count_unfinished(work, status)
         level = log.debug if route in ("/healthz", "/readyz", "/metrics") else log.info
         path = scope["path"][:LOGGED_PATH]
         level("request", method=scope["method"], path=path, status=status, ms=round(seconds * 1000, 1))

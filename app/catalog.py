@@ -10,7 +10,7 @@ from typing import TypeVar
 import anyio.to_thread
 from cachetools import LRUCache
 
-from app.engine import Engine
+from app.engine import Engine, Timings
 from app.engine.errors import DeadlineExceeded
 from app.settings import Settings
 from app.store import (
@@ -66,6 +66,12 @@ class Catalog:
         self._advice: LRUCache[str, tuple[Advice, ...]] = LRUCache(ADVICE_CACHE)
         self._encoding: dict[str, asyncio.Task[Vectors]] = {}
         self._last_contact = time.monotonic()
+        self.cache_hits = self.cache_misses = self.store_failures = 0
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory that the loaded detectors take."""
+        return int(self._cache.currsize)
 
     async def get(self, name: str) -> NamedDetector:
         """The detector called `name`, as the store has it now.
@@ -80,7 +86,9 @@ class Catalog:
             return self._from_memory(name)
         cached = self._cache.get(name)
         if cached is None or cached.stored.revision != revision:
-            cached = await self._load(name)
+            self.cache_misses += 1
+            return await self._load(name)
+        self.cache_hits += 1
         return cached
 
     async def revision(self, name: str) -> int | None:
@@ -169,8 +177,10 @@ class Catalog:
         await self._ask(partial(self._store.delete, name, if_match=if_match))
         self._cache.pop(name, None)
 
-    async def encode(self, definition: Definition) -> Vectors:
+    async def encode(self, definition: Definition, timings: Timings | None = None) -> Vectors:
         """Concept embeddings (k, d) of a definition, within the time to create a detector.
+
+        The time that the engine takes is added to `timings`.
 
         Raises:
             InvalidDefinition: the score cannot tell the concepts apart.
@@ -179,7 +189,7 @@ class Catalog:
         prompts = distinct_prompts(definition)
         try:
             async with asyncio.timeout(self._settings.create_timeout):
-                embeddings = await self._engine.embed_texts(prompts)
+                embeddings = await self._engine.embed_texts(prompts, timings=timings)
         except TimeoutError:
             raise DeadlineExceeded(f"{len(prompts)} prompts were not encoded in time; use fewer") from None
         return await anyio.to_thread.run_sync(pool_prompts, definition, prompts, embeddings)
@@ -249,7 +259,11 @@ class Catalog:
             raise TooManyDetectors(self._settings.max_detectors)
 
     async def _ask(self, question: Callable[[], T]) -> T:
-        answer = await anyio.to_thread.run_sync(question)
+        try:
+            answer = await anyio.to_thread.run_sync(question)
+        except StoreUnavailable:
+            self.store_failures += 1
+            raise
         self._last_contact = time.monotonic()
         return answer
 

@@ -104,6 +104,7 @@ async def start(
         return
     catalog = Catalog(store, engine, encoder, settings)
     app.state.service = Service(settings, encoder, engine, store, catalog, app.state.metrics)
+    app.state.metrics.watch(engine, catalog, encoder)
     log.info(
         "ready", encoder=encoder.name, fingerprint=encoder.fingerprint, device=encoder.device,
         dtype=encoder.dtype, activation=encoder.activation, note=encoder.note,

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from app.api import convert
 from app.api.answers import json_answer
 from app.api.body import Body, body_of
-from app.api.common import IfMatch, Name, RequestId, Running, etag
+from app.api.common import IfMatch, Measured, Name, Running, etag
 from app.api.convert import Outcome
 from app.api.images import all_failed, embed_uploads, require_images, rows_of
 from app.api.openapi import request_body
@@ -34,10 +34,10 @@ router = APIRouter(tags=["thresholds"])
 )
 async def calibrate(
     name: Name,
+    work: Measured,
     body: Annotated[Body[wire.CalibrateRequest], Depends(body_of(wire.CalibrateRequest))],
     service: Running,
     if_match: IfMatch,
-    request_id: RequestId,
 ) -> Response:
     """Calibrate with in-distribution images, or with the scores that they got here."""
     options = body.options
@@ -46,11 +46,12 @@ async def calibrate(
         scores, made_under, errors = options.scores, str(options.definition_hash), []
     else:
         detector = (await service.catalog.get(name)).detector
-        outcomes = await embed_uploads(service, body.uploads)
-        errors = image_problems(outcomes, [upload.name for upload in body.uploads], request_id)
-        if failed := all_failed(outcomes, errors, request_id):
+        outcomes = await embed_uploads(service, body.uploads, work, done="calibrated")
+        errors = image_problems(outcomes, [upload.name for upload in body.uploads], work.request_id)
+        if failed := all_failed(outcomes, errors, work.request_id):
             return failed
-        scores = list(map(float, detector.scores(rows_of(outcomes, service.encoder.dim))))
+        with service.metrics.scoring(work):
+            scores = list(map(float, detector.scores(rows_of(outcomes, service.encoder.dim))))
         made_under = detector.definition_hash
     stored = await put_in_force(name, scores, made_under, options, if_match, service)
     return certificate_response(stored, errors)

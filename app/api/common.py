@@ -1,22 +1,37 @@
 """What the routes share: the service behind a request, names in paths, revisions as ETags."""
 
 import re
-from typing import Annotated
+from typing import Annotated, cast
 
 from fastapi import Depends, Path, Request
 
 from app.errors import PreconditionFailed
+from app.metrics import Work
 from app.service import Service, service_of
 from mcm import wire
 
 Name = Annotated[str, Path(pattern=wire.DETECTOR_NAME, description="Name of a detector")]
-Running = Annotated[Service, Depends(service_of)]
 _TAG = re.compile(r'"?([0-9]{1,19})"?')  # 64 bits; a longer one matches no revision
 
 
 def request_id_of(request: Request) -> str:
     """The id that this request goes by in answers and logs."""
     return str(request.state.request_id)
+
+
+async def running(request: Request) -> Service:
+    """The running service; `async`, since other dependencies are run in threads."""
+    return service_of(request)
+
+
+async def work_of(request: Request) -> Work:
+    """What this request has the service do; `app.asgi` tells of it when the request ends."""
+    request.state.work = Work(request_id_of(request))
+    return cast(Work, request.state.work)
+
+
+Running = Annotated[Service, Depends(running)]
+Measured = Annotated[Work, Depends(work_of)]
 
 
 async def if_match(request: Request, name: Name, service: Running) -> int | None:
@@ -38,7 +53,6 @@ async def if_match(request: Request, name: Name, service: Running) -> int | None
 
 
 IfMatch = Annotated[int | None, Depends(if_match)]
-RequestId = Annotated[str, Depends(request_id_of)]
 
 
 def etag(revision: int) -> dict[str, str]:

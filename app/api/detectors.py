@@ -84,6 +84,7 @@ async def detector(name: Name, service: Running) -> Response:
 async def delete(name: Name, service: Running, if_match: IfMatch) -> Response:
     """Delete a detector with its calibrations."""
     await service.catalog.delete(name, if_match=if_match)
+    service.metrics.forget_detector(name)
     return Response(status_code=204)
 
 

@@ -9,22 +9,24 @@ from app.api.answers import problem_response
 from app.api.body import Upload
 from app.api.convert import Outcome
 from app.errors import InvalidRequest
+from app.metrics import Work
 from app.service import Service
 from mcm import wire
 from mcm.embeddings import Vectors
 from mcm.errors import McmError
 
 
-async def embed_uploads(service: Service, uploads: Sequence[Upload]) -> list[Outcome]:
-    """The embedding of each image, or its error."""
+async def embed_uploads(
+    service: Service, uploads: Sequence[Upload], work: Work, *, done: str
+) -> list[Outcome]:
+    """The embedding of each image, or its error; `done` is the outcome that the metrics tell of the good."""
     usable = [upload.data for upload in uploads if isinstance(upload.data, bytes)]
-    rows = iter(await service.engine.embed_images(usable))
+    work.images = len(uploads)
+    rows = iter(await service.engine.embed_images(usable, timings=work.timings))
     outcomes: list[Outcome] = [
         next(rows) if isinstance(upload.data, bytes) else upload.data for upload in uploads
     ]
-    bad = sum(isinstance(outcome, McmError) for outcome in outcomes)
-    service.metrics.images.labels("bad").inc(bad)
-    service.metrics.images.labels("embedded").inc(len(outcomes) - bad)
+    service.metrics.count_images(work, outcomes, done)
     return outcomes
 
 

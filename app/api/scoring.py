@@ -10,13 +10,14 @@ from starlette.responses import Response
 from app.api import convert
 from app.api.answers import json_answer
 from app.api.body import Body, body_of
-from app.api.common import Name, RequestId, Running
+from app.api.common import Measured, Name, Running
 from app.api.convert import Outcome
 from app.api.definitions import check_lengths, definition_of
 from app.api.images import all_failed, embed_uploads, require_images, rows_of
 from app.api.openapi import request_body
 from app.catalog import NamedDetector
 from app.errors import InvalidRequest, TooLarge
+from app.metrics import Work
 from app.service import Service
 from mcm import wire
 from mcm.advice import Advice
@@ -34,9 +35,9 @@ router = APIRouter(tags=["score"])
 )
 async def score(
     name: Name,
+    work: Measured,
     body: Annotated[Body[wire.ScoreRequest], Depends(body_of(wire.ScoreRequest))],
     service: Running,
-    request_id: RequestId,
 ) -> Response:
     """Score images, or embeddings of images, with a stored detector."""
     named = await service.catalog.get(name)
@@ -46,11 +47,9 @@ async def score(
     if body.options.embeddings is not None:
         names, outcomes = await given_embeddings(body.options, named.detector, service)
     else:
-        names, outcomes = await images(body, service)
-    answer = await score_answer(
-        named.detector, outcomes, names, body.options, request_id, service, named=named
-    )
-    return all_failed(outcomes, answer.results, request_id) or json_answer(answer)
+        names, outcomes = await images(body, service, work)
+    answer = await score_answer(named.detector, outcomes, names, body.options, work, service, named=named)
+    return all_failed(outcomes, answer.results, work.request_id) or json_answer(answer)
 
 
 @router.post(
@@ -59,71 +58,73 @@ async def score(
     openapi_extra=request_body(wire.OneShotRequest),
 )
 async def score_once(
+    work: Measured,
     body: Annotated[Body[wire.OneShotRequest], Depends(body_of(wire.OneShotRequest))],
     service: Running,
-    request_id: RequestId,
 ) -> Response:
     """Score images in one shot: against concepts that are stored nowhere, or with several detectors."""
     require_images(body.uploads)
     if body.options.detectors is not None:
-        return await score_with_detectors(body, body.options.detectors, service, request_id)
+        return await score_with_detectors(body, body.options.detectors, service, work)
     definition = definition_of(
         body.options, service.settings, max_prompts=service.settings.max_one_shot_prompts
     )
-    matrix = await service.catalog.encode(definition)
+    matrix = await service.catalog.encode(definition, work.timings)
     detector = Detector(definition, service.encoder.fingerprint, matrix)
     if body.options.require_verdict:
         detector.require_threshold()
-    names, outcomes = await images(body, service)
+    names, outcomes = await images(body, service, work)
     warnings = await service.catalog.definition_advice(definition)
-    answer = await score_answer(
-        detector, outcomes, names, body.options, request_id, service, warnings=warnings
-    )
-    return all_failed(outcomes, answer.results, request_id) or json_answer(answer)
+    answer = await score_answer(detector, outcomes, names, body.options, work, service, warnings=warnings)
+    return all_failed(outcomes, answer.results, work.request_id) or json_answer(answer)
 
 
 async def score_with_detectors(
-    body: Body[wire.OneShotRequest], wanted: Sequence[str], service: Service, request_id: str
+    body: Body[wire.OneShotRequest], wanted: Sequence[str], service: Service, work: Work
 ) -> Response:
     """One encode for all detectors; their answers in order."""
     detectors = [await service.catalog.get(name) for name in wanted]
     if body.options.require_verdict:
         for named in detectors:
             named.detector.require_threshold()
-    names, outcomes = await images(body, service)
+    names, outcomes = await images(body, service, work)
     answers = [
-        await score_answer(named.detector, outcomes, names, body.options, request_id, service, named=named)
+        await score_answer(named.detector, outcomes, names, body.options, work, service, named=named)
         for named in detectors
     ]
-    failed = all_failed(outcomes, answers[0].results, request_id)
+    failed = all_failed(outcomes, answers[0].results, work.request_id)
     return failed or json_answer(wire.ScoreAnswers(answers=answers))
 
 
 @router.post("/v1/embed", response_model=wire.Embedded, openapi_extra=request_body(wire.EmbedRequest))
 async def embed(
+    work: Measured,
     body: Annotated[Body[wire.EmbedRequest], Depends(body_of(wire.EmbedRequest))],
     service: Running,
-    request_id: RequestId,
 ) -> Response:
     """Embed images or texts."""
     texts = body.options.texts
     require_images(body.uploads, texts, "texts")
     if texts is None:
-        names, outcomes = await images(body, service)
+        names, outcomes = await images(body, service, work, done="embedded")
     else:
         check_texts(texts, service)
-        names, outcomes = [None] * len(texts), list(await service.engine.embed_texts(texts))
+        names = [None] * len(texts)
+        outcomes = list(await service.engine.embed_texts(texts, timings=work.timings))
     results = [
-        convert.embed_result(i, name, outcome, request_id)
+        convert.embed_result(i, name, outcome, work.request_id)
         for i, (name, outcome) in enumerate(zip(names, outcomes, strict=True))
     ]
     answer = wire.Embedded(model=convert.model_ref(service.encoder), results=results)
-    return all_failed(outcomes, results, request_id) or json_answer(answer)
+    return all_failed(outcomes, results, work.request_id) or json_answer(answer)
 
 
-async def images(body: Body[wire.Images], service: Service) -> tuple[list[str | None], list[Outcome]]:
+async def images(
+    body: Body[wire.Images], service: Service, work: Work, *, done: str = "scored"
+) -> tuple[list[str | None], list[Outcome]]:
     """Names of the images of a request, and their embeddings or errors."""
-    return [upload.name for upload in body.uploads], await embed_uploads(service, body.uploads)
+    outcomes = await embed_uploads(service, body.uploads, work, done=done)
+    return [upload.name for upload in body.uploads], outcomes
 
 
 async def given_embeddings(
@@ -150,7 +151,7 @@ async def score_answer(
     outcomes: list[Outcome],
     names: Sequence[str | None],
     options: wire.ScoreOptions,
-    request_id: str,
+    work: Work,
     service: Service,
     *,
     named: NamedDetector | None = None,
@@ -159,7 +160,8 @@ async def score_answer(
     """Judge the embeddings, in a thread, since thousands of concepts take their time."""
 
     def judge() -> wire.ScoreAnswer:
-        verdicts = detector.judge(rows_of(outcomes, service.encoder.dim), top_k=options.top_k)
+        with service.metrics.scoring(work):
+            verdicts = detector.judge(rows_of(outcomes, service.encoder.dim), top_k=options.top_k)
         return wire.ScoreAnswer(
             detector=named.stored.name if named else None,
             revision=named.stored.revision if named else None,
@@ -168,10 +170,13 @@ async def score_answer(
             score_name=detector.definition.score,
             threshold=detector.threshold,
             warnings=convert.notices(named.warnings if named else warnings),
-            results=convert.results(outcomes, names, verdicts, request_id),
+            results=convert.results(outcomes, names, verdicts, work.request_id),
         )
 
-    return await anyio.to_thread.run_sync(judge)
+    answer = await anyio.to_thread.run_sync(judge)
+    good = [result.is_ood for result in answer.results if result.error is None]
+    service.metrics.count_verdicts(answer.detector, good)
+    return answer
 
 
 def check_texts(texts: Sequence[str], service: Service) -> None:
