@@ -17,7 +17,7 @@ from tests.problems import assert_problem, assert_problem_body
 from tests.serve_colours import HOLD, held
 from tests.server import Server, running
 
-LIMITS = {
+LIMITS: dict[str, Any] = {
     "max_image_bytes": 2000,
     "max_image_pixels": 10_000,
     "max_request_bytes": 60_000,
@@ -202,7 +202,7 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory, gate: Path) -> Iterator[Server]:
     """A service that can be held, with room for few."""
-    settings = {"max_queued_images": 6, "max_queued_bytes": 200_000, "max_queued_prompts": 12}
+    settings: dict[str, Any] = {"max_queued_images": 6, "max_queued_bytes": 200_000, "max_queued_prompts": 12}
     with running(
         tmp_path_factory.mktemp("busy"), **settings, request_timeout=20, test_gate=gate, max_batch=4
     ) as server:

@@ -81,7 +81,7 @@ ORIGINS = [
 @pytest.fixture(scope="module")
 def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A service that asks for keys, and answers to two names of its own."""
-    settings = {
+    settings: dict[str, Any] = {
         "api_keys": f"{READ}, reader-2,",
         "admin_keys": ADMIN,
         "allowed_hosts": "Example.COM, mcm.local",
