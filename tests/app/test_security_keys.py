@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -141,7 +142,7 @@ def test_other_wrong_settings_repeat_no_key(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_digests_and_files_open_the_service_and_no_log_holds_a_key(tmp_path: Path, log_format: str) -> None:
     (tmp_path / "keys").write_text(f"{FILED}\n")
-    settings = {
+    settings: dict[str, Any] = {
         "api_keys": f"sha256:{sha256(READER)},@{tmp_path / 'keys'}",
         "admin_keys": f"sha256:{sha256(ADMIN)}, short-1",
         "log_level": "debug",
