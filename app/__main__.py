@@ -18,6 +18,7 @@ from app.settings import Settings
 from app.store import StoreUnavailable
 from mcm.encoders import Encoder
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 EXAMPLE = Path("examples/cat.jpg")
 
 
@@ -27,7 +28,7 @@ class Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Stop on SIGTERM and SIGINT."""
-        before = {sig: signal.signal(sig, self.handle_exit) for sig in (signal.SIGINT, signal.SIGTERM)}
+        before = {sig: signal.signal(sig, self.handle_exit) for sig in STOPPING}
         try:
             yield
         finally:
@@ -51,6 +52,8 @@ def main(encoder: Encoder | None = None) -> int:
             code=2,
         )
     configure_logging(settings)
+    for sig in STOPPING:  # until the server itself listens to them
+        signal.signal(sig, lambda *_: sys.exit(0))
     try:
         listener = _listen(settings)
     except OSError as error:

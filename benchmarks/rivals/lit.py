@@ -5,6 +5,7 @@ from typing import Any
 
 import litserve
 import numpy as np
+from fastapi import Request
 
 from mcm import build_detector, define, load_encoder, load_image
 
@@ -12,15 +13,15 @@ from mcm import build_detector, define, load_encoder, load_image
 class Scorer(litserve.LitAPI):  # type: ignore[misc]
     """Decode and prepare by request, one forward a batch."""
 
-    spec = ""
+    encoder_spec = ""
     concepts: tuple[str, ...] = ()
 
     def setup(self, device: str) -> None:
-        self.encoder = load_encoder(self.spec)
+        self.encoder = load_encoder(self.encoder_spec)
         self.detector = build_detector(define(self.concepts), self.encoder)
         self.encoder.warmup()
 
-    def decode_request(self, request: Any) -> Any:
+    def decode_request(self, request: Request) -> Any:
         return self.encoder.prepare(load_image(request["images"].file.read()))
 
     def predict(self, pixels: Any) -> Any:
@@ -31,8 +32,8 @@ class Scorer(litserve.LitAPI):  # type: ignore[misc]
 
 
 if __name__ == "__main__":
-    Scorer.spec, port, *concepts = sys.argv[1:]
-    Scorer.concepts = tuple(concepts)
-    api = Scorer(max_batch_size=32, batch_timeout=0.005)
+    spec, port, *concepts = sys.argv[1:]
+    api = Scorer(max_batch_size=32, batch_timeout=0.005, api_path="/score")
+    api.encoder_spec, api.concepts = spec, tuple(concepts)  # of the object: the worker is another process
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1)
     server.run(host="127.0.0.1", port=int(port), generate_client_file=False, log_level="error")
