@@ -24,9 +24,10 @@ check: $(INSTALLED)  ## lint, formatting, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(INSTALLED)  ## format the code
+format: $(INSTALLED)  ## format the code, and write the README's tables
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python -m tests.readme
 
 bench: $(INSTALLED)  ## measure: quality of the built-in encoder, weight of the import
 	$(BIN)/python -m benchmarks.builtin_quality
