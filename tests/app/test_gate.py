@@ -181,9 +181,17 @@ def test_a_preflight_is_never_granted(http: httpx.Client) -> None:
 @pytest.mark.parametrize(("method", "path", "body"), [*READS, *WRITES])
 @pytest.mark.parametrize(
     "headers",
-    [{}, bearer("wrong"), {"Authorization": "Bearer"}, {"Authorization": READ}, {"Authorization": f"Basic {READ}"},
-     bearer(READ[:-1]), bearer(f"{READ}, reader-2"), {"X-API-Key": "wrong"}],
-)  # fmt: skip
+    [
+        {},
+        bearer("wrong"),
+        bearer(READ[:-1]),
+        bearer(f"{READ}, reader-2"),
+        {"Authorization": "Bearer"},
+        {"Authorization": READ},
+        {"Authorization": f"Basic {READ}"},
+        {"X-API-Key": "wrong"},
+    ],
+)
 def test_without_a_valid_key_nothing_is_read_or_written(
     keyed: Server, connection: httpx.Client, method: str, path: str, body: Any, headers: dict[str, str]
 ) -> None:
