@@ -100,8 +100,13 @@ class Deadline:
             await problem_response(error, request_id)(scope, receive, send)
             return
         try:
-            async with asyncio.timeout(seconds):
-                await self.app(scope, receive, send)
+            async with asyncio.timeout(seconds) as timer:
+
+                async def send_in_time(message: Message) -> None:
+                    timer.reschedule(None)  # an answer that has begun is not cut short
+                    await send(message)
+
+                await self.app(scope, receive, send_in_time)
         except TimeoutError:
             late = DeadlineExceeded(f"the request took longer than {seconds:g} seconds; send less, or wait")
             await problem_response(late, request_id)(scope, receive, send)
