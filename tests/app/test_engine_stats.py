@@ -1,6 +1,7 @@
 """What the engine measures of its work, in plain numbers."""
 
 import asyncio
+import time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +50,23 @@ def test_the_time_of_images_is_told_step_by_step() -> None:
             assert good.forward_s > 0
             assert bad.decode_s > 0
             assert bad.queue_s == bad.forward_s == 0
+
+    run(scenario())
+
+
+def test_the_wait_for_a_decoder_is_part_of_the_queue() -> None:
+    async def scenario() -> None:
+        async with running(encoder := Watched(), decode_threads=1) as engine:
+            encoder.prepare_gate.clear()
+            first = await send(engine.embed_images([png(RED)]))
+            await encoder.until(lambda e: len(e.prepared) == 1)
+            second = await send(engine.embed_images([png(BLUE)], timings=(timings := Timings())))
+            since = time.monotonic()
+            await asyncio.sleep(0.01)
+            waited_s = time.monotonic() - since
+            encoder.prepare_gate.set()
+            await asyncio.gather(first, second)
+            assert timings.queue_s >= waited_s
 
     run(scenario())
 
