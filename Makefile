@@ -1,13 +1,14 @@
 # One word a task; `make help` lists them.
 VENV := .venv
 BIN := $(VENV)/bin
+AUDIT := .venv-audit
 PYTHON ?= python3
 ENCODER ?= $(or $(MCM_ENCODER),builtin)
 HOST ?= $(or $(MCM_HOST),127.0.0.1)
 PORT ?= $(or $(MCM_PORT),8000)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help serve test check format bench clean
+.PHONY: help serve test check format bench audit clean
 
 help:  ## list the tasks
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -33,8 +34,12 @@ bench: $(INSTALLED)  ## measure: quality of the built-in encoder, weight of the 
 	$(BIN)/python -m benchmarks.builtin_quality
 	$(BIN)/python -m benchmarks.import_time
 
-clean:  ## remove the environment
-	rm -rf $(VENV)
+audit: $(INSTALLED)  ## look all packages up for known vulnerabilities; fails if it cannot
+	test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/pip install --quiet pip-audit; }
+	$(BIN)/python -m benchmarks.audit $(AUDIT)/bin/pip-audit
+
+clean:  ## remove the environments
+	rm -rf $(VENV) $(AUDIT)
 
 # Installed once, and again only when the requirements change.
 $(INSTALLED): pyproject.toml
