@@ -83,7 +83,10 @@ def test_a_full_disk_is_an_error_of_the_store_and_spoils_nothing(sqlite_url: str
     created, message = receiver.recv()
     process.join()
     store = Store(sqlite_url)
-    assert (store.count(), message) == (created, "the detector store cannot be used: its disk is full or fails")
+    assert (store.count(), message) == (
+        created,
+        "the detector store cannot be used: its disk is full or fails",
+    )
     for number in range(created):
         stored = load(store, name=f"d{number}")
         assert stored.matrix is not None
