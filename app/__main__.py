@@ -11,6 +11,7 @@ import uvicorn
 from pydantic import ValidationError
 
 import mcm
+from app.connection import KEEP_ALIVE_S, Connection
 from app.gate import is_loopback
 from app.logs import configure_logging
 from app.main import create_app
@@ -74,7 +75,8 @@ def _serve(settings: Settings, listener: socket.socket, encoder: Encoder | None)
     server = Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=Connection,
+            timeout_keep_alive=KEEP_ALIVE_S,
             ws="none",
             lifespan="on",
             log_config=None,

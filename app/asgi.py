@@ -46,7 +46,7 @@ class Observed:
             return
         request_id = request_id_of(Headers(scope=scope))
         scope.setdefault("state", {})["request_id"] = request_id
-        started = time.perf_counter()
+        started = scope["state"].get("parsed_at") or time.perf_counter()
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -58,6 +58,8 @@ class Observed:
                 if work := scope["state"].get("work"):
                     headers["Server-Timing"] = work.server_timing()
                 headers.update(SECURITY_HEADERS)
+                if status >= 400 and "expect" in Headers(scope=scope):
+                    headers["Connection"] = "close"  # nobody knows whether a body follows a refusal
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):

@@ -36,6 +36,18 @@ class UnparsableBody(RequestError):
     """The body is not the JSON or multipart that it says it is."""
 
 
+class UnparsableHead(RequestError):
+    """What came is not HTTP."""
+
+
+class HeadTooLarge(RequestError):
+    """The head of the request is over the limit of bytes."""
+
+
+class SlowHead(RequestError):
+    """The head of the request did not arrive in time."""
+
+
 class InvalidRequest(RequestError):
     """The body was parsed, and something in it is wrong."""
 
@@ -93,6 +105,7 @@ class MethodNotAllowed(RequestError):
 # The most specific class of an error decides; every subclass of McmError has an ancestor here.
 PROBLEMS: dict[type[Exception], tuple[int, str, str]] = {
     UnparsableBody: (400, "unparsable-body", "The body cannot be parsed"),
+    UnparsableHead: (400, "unparsable-head", "The request is not HTTP"),
     Unauthorized: (401, "unauthorized", "A valid key is needed"),
     Forbidden: (403, "forbidden", "Not allowed"),
     ForbiddenHost: (403, "forbidden-host", "Unknown host name"),
@@ -100,6 +113,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str, str]] = {
     NotFound: (404, "not-found", "Not found"),
     DetectorNotFound: (404, "detector-not-found", "No such detector"),
     MethodNotAllowed: (405, "method-not-allowed", "Method not allowed"),
+    SlowHead: (408, "slow-head", "The head did not arrive in time"),
     SlowBody: (408, "slow-body", "The body did not arrive in time"),
     NameTaken: (409, "name-taken", "The name is taken"),
     TooManyDetectors: (409, "too-many-detectors", "The store is full"),
@@ -121,6 +135,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str, str]] = {
     core.BrokenImage: (422, "broken-image", "The image cannot be decoded"),
     core.TooFewScores: (422, "too-few-scores", "Too few images for this promise"),
     core.InvalidDetectorFile: (422, "invalid-detector-file", "The detector file is invalid"),
+    HeadTooLarge: (431, "head-too-large", "The head is too large"),
     Overloaded: (429, "overloaded", "Overloaded"),
     RateLimited: (429, "rate-limited", "Too many requests"),
     Starting: (503, "starting", "Starting"),

@@ -76,7 +76,11 @@ def body_of(model: type[R]) -> Callable[[Request], AsyncGenerator[Body[R], None]
         settings = service.settings
         limit = settings.max_request_bytes if is_long else settings.max_json_bytes
         kind = content_type(request, takes_images)
-        with service.engine.admission.bytes(declared_length(request, limit)) as hold:
+        admission = service.engine.admission
+        with admission.bytes(0) as hold:
+            hold.expect(declared_length(request, limit))  # what does not fit is refused before it is sent
+            if kind == "multipart":
+                admission.images(0).expect(1)
             stream = limited(request, limit, hold.grow)
             async with body_deadline(settings.body_timeout):
                 if kind == "multipart":
@@ -130,16 +134,13 @@ def declared_length(request: Request, limit: int) -> int:
 
 
 async def limited(request: Request, limit: int, grow: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
-    """The body's chunks; refuses to read beyond `limit`, and admits what was not declared."""
-    declared = declared_length(request, limit)
-    received = admitted = 0
+    """The body's chunks, each admitted as it comes; refuses to read beyond `limit`."""
+    received = 0
     async for chunk in request.stream():
         received += len(chunk)
         if received > limit:
             raise TooLarge(f"the body is longer than the {limit} bytes of a request")
-        if received > max(declared, admitted):
-            grow(received - max(declared, admitted))
-            admitted = received
+        grow(len(chunk))
         yield chunk
 
 

@@ -26,8 +26,8 @@ class Meter:
         self._finished = 0.0  # both fade with RATE_MEMORY_S; their ratio is the rate
         self._busy_s = 0.0
 
-    def take(self, n: int, held: int = 0) -> None:
-        """Count n more, for a caller who holds `held` already.
+    def check(self, n: int, held: int = 0) -> None:
+        """Whether n more could be counted, for a caller who holds `held` already.
 
         Raises:
             LargerThanAdmission: the caller's share alone is over the limit.
@@ -37,6 +37,10 @@ class Meter:
             raise LargerThanAdmission(self._what, held + n, self._limit)
         if self.in_use + n > self._limit:
             raise Overloaded(self._what, self.retry_after_s())
+
+    def take(self, n: int, held: int = 0) -> None:
+        """Count n more; raises as `check`."""
+        self.check(n, held)
         if not self.in_use:
             self._since = self._clock()  # idle time says nothing about the rate
         self.in_use += n
@@ -68,6 +72,10 @@ class Hold:
         self._admission.check()
         self._meter.take(self._n)
         return self
+
+    def expect(self, n: int) -> None:
+        """Raise as taking n more places would, and take none yet: a promise must not keep others out."""
+        self._meter.check(n, held=self._n)
 
     def grow(self, n: int) -> None:
         """Take n more places; raises as entering did, and the places held so far stay held."""
