@@ -1,5 +1,6 @@
 """The image formats that are decoded are a setting: a smaller surface for hostile files."""
 
+import socket
 from pathlib import Path
 
 import httpx
@@ -49,3 +50,18 @@ def test_the_service_answers_415_for_a_format_switched_off_and_serves_the_others
     assert mixed[0]["concept"] == "red"
     assert_problem_body(mixed[1]["error"])
     assert mixed[1]["error"]["status"] == 415
+
+
+def test_no_url_is_ever_fetched(http: httpx.Client) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        url = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/x.png"
+        svg = f'<svg xmlns="http://www.w3.org/2000/svg"><image href="{url}"/></svg>'
+        for data in (url, f"data:{url}", "file:///etc/hostname", "/etc/hostname"):
+            body = {"images": [{"data": data}], "concepts": ["red", "green"]}
+            assert_problem(http.post("/v1/score", json=body), 422, "broken-image")
+        for content in (url.encode(), svg.encode()):
+            response = http.post("/v1/score", files=files(content), data={"concepts": [url, "green"]})
+            assert_problem(response, 415, "unsupported-image")
+        elsewhere.setblocking(False)
+        with pytest.raises(BlockingIOError):  # nobody has called
+            elsewhere.accept()
