@@ -47,31 +47,33 @@ class Observed:
         request_id = request_id_of(Headers(scope=scope))
         scope.setdefault("state", {})["request_id"] = request_id
         started = scope["state"].get("parsed_at") or time.perf_counter()
-        status = 0
+        status, recorded = 0, False
 
-        async def send_with_id(message: Message) -> None:
+        def record(status: int) -> None:
+            nonlocal recorded
+            if not recorded:
+                recorded = True
+                self._record(scope, status, time.perf_counter() - started)
+
+        async def send_observed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                if work := scope["state"].get("work"):
-                    headers["Server-Timing"] = work.server_timing()
-                headers.update(SECURITY_HEADERS)
-                if status >= 400 and "expect" in Headers(scope=scope):
-                    headers["Connection"] = "close"  # nobody knows whether a body follows a refusal
+                set_headers(MutableHeaders(scope=message), scope, status)
+            elif not message.get("more_body", False):
+                record(status)  # now, so that whoever has the whole answer finds it counted
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self.app(scope, receive, send_with_id)
+                await self.app(scope, receive, send_observed)
             except ClientDisconnect:
                 pass
             except Exception as error:
                 log.exception("unforeseen error", path=scope["path"][:LOGGED_PATH])
                 if status == 0:
-                    await problem_response(error, request_id)(scope, receive, send_with_id)
-            self._record(scope, status or CLIENT_CLOSED_REQUEST, time.perf_counter() - started)
+                    await problem_response(error, request_id)(scope, receive, send_observed)
+            record(status or CLIENT_CLOSED_REQUEST)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
@@ -176,6 +178,16 @@ class CancelOnDisconnect:
                     raise
         if left:
             raise ClientDisconnect
+
+
+def set_headers(headers: MutableHeaders, scope: Scope, status: int) -> None:
+    """What every answer carries, and where the time went if there was work."""
+    headers["X-Request-ID"] = scope["state"]["request_id"]
+    if work := scope["state"].get("work"):
+        headers["Server-Timing"] = work.server_timing()
+    headers.update(SECURITY_HEADERS)
+    if status >= 400 and "expect" in Headers(scope=scope):
+        headers["Connection"] = "close"  # nobody knows whether a body follows a refusal
 
 
 def request_id_of(headers: Headers) -> str:
