@@ -141,6 +141,7 @@ def engine_limits(settings: Settings) -> EngineLimits:
         decode_threads=settings.decode_threads,
         image=ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.image_formats),
         text_cache_bytes=settings.text_cache_bytes,
+        image_cache_bytes=settings.image_cache_bytes,
         stall_s=settings.stall_s,
     )
 

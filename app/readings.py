@@ -92,9 +92,9 @@ class Readings(Collector):
 
     def _caches(self) -> Iterator[Metric]:
         stats, catalog = self._engine.stats, self._catalog
-        hits = {"text": stats.cached_texts, "detector": catalog.cache_hits}
-        misses = {"text": stats.missed_texts, "detector": catalog.cache_misses}
-        in_use = {"text": self._engine.text_cache_bytes, "detector": catalog.cache_bytes}
+        hits = {"text": stats.cached_texts, "image": stats.cached_images, "detector": catalog.cache_hits}
+        misses = {"text": stats.missed_texts, "image": stats.missed_images, "detector": catalog.cache_misses}
+        in_use = {**self._engine.cache_bytes, "detector": catalog.cache_bytes}
         yield _labelled(CounterMetricFamily, "mcm_cache_hits", "Found in a cache", "cache", hits)
         yield _labelled(CounterMetricFamily, "mcm_cache_misses", "Not found in a cache", "cache", misses)
         yield _labelled(GaugeMetricFamily, "mcm_cache_bytes", "Memory that a cache takes", "cache", in_use)

@@ -84,6 +84,9 @@ class Settings(BaseSettings):
     max_calibration_scores: Count = Field(default=100_000, description="Scores of one calibration")
     matrix_cache_bytes: Count = Field(default=256 * MIB, description="Memory for loaded detectors")
     text_cache_bytes: Count = Field(default=64 * MIB, description="Memory for embeddings of prompts")
+    image_cache_bytes: int = Field(
+        default=0, ge=0, description="Memory for embeddings of images seen before, by content; 0 = none kept"
+    )
 
     max_batch: Count = Field(default=32, description="Images or prompts in one forward pass")
     decode_threads: int = Field(default=0, ge=0, description="Threads that decode images; 0 = one a core")

@@ -5,6 +5,7 @@ event loop. A call ends in one of: its outcomes, its deadline, its caller's leav
 """
 
 import asyncio
+import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -20,8 +21,8 @@ from app.engine.decoding import Decoding
 from app.engine.errors import DeadlineExceeded, Draining, EngineFailed, EngineStopped, Starting
 from app.engine.limits import EngineLimits
 from app.engine.model import Model
+from app.engine.row_cache import RowCache
 from app.engine.stats import Stats
-from app.engine.text_cache import TextCache
 from app.engine.timings import Timings
 from app.engine.worker import Answer, Workers
 from mcm.embeddings import Vectors
@@ -52,7 +53,8 @@ class Engine:
         self.admission = Admission(self.limits)
         self.stats = Stats()
         self._encoder = encoder
-        self._cache = TextCache(self.limits.text_cache_bytes)
+        self._cache = RowCache(self.limits.text_cache_bytes)
+        self._image_cache = RowCache(self.limits.image_cache_bytes)
         self._calls: set[Call[Any]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -134,20 +136,37 @@ class Engine:
         }
 
     @property
-    def text_cache_bytes(self) -> int:
-        """Memory that the embeddings of known texts take."""
-        return self._cache.bytes_in_use
+    def cache_bytes(self) -> dict[str, int]:
+        """Memory that the embeddings of known texts and images take."""
+        return {"text": self._cache.bytes_in_use, "image": self._image_cache.bytes_in_use}
 
     async def embed_images(
         self, blobs: Sequence[bytes], deadline: float | None = None, timings: Timings | None = None
     ) -> list[Vectors | McmError]:
         """Embed image files: for each its row (d,) float32, or an ImageError or EncoderError in its place.
 
-        The time that it takes is added to `timings`.
+        With room in the image cache, files that are known from before are neither decoded nor encoded. The
+        time that it takes is added to `timings`.
 
         Raises:
             EngineError: nothing was embedded, see `app.engine.errors`.
         """
+        if not self.limits.image_cache_bytes:
+            return await self._embed_files(blobs, deadline, timings)
+        keys = await asyncio.to_thread(_content_keys, blobs)
+        outcomes: dict[str, Vectors | McmError] = {**self._image_cache.get(keys)}
+        missing = {key: blob for key, blob in zip(keys, blobs, strict=True) if key not in outcomes}
+        self.stats.add(cached_images=len(outcomes), missed_images=len(missing))
+        found = await self._embed_files(list(missing.values()), deadline, timings)
+        for key, outcome in zip(missing, found, strict=True):
+            outcomes[key] = outcome
+            if not isinstance(outcome, McmError):
+                self._image_cache.put(key, outcome)
+        return [outcomes[key] for key in keys]
+
+    async def _embed_files(
+        self, blobs: Sequence[bytes], deadline: float | None, timings: Timings | None
+    ) -> list[Vectors | McmError]:
         if not blobs:
             return []
         with self.admission.images(len(blobs)):
@@ -255,3 +274,7 @@ class Engine:
 def _settle(answers: Sequence[Answer]) -> None:
     for job, outcome in answers:
         job.call.settle(job.place, outcome)
+
+
+def _content_keys(blobs: Sequence[bytes]) -> list[str]:
+    return [hashlib.sha256(blob).hexdigest() for blob in blobs]

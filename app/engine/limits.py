@@ -13,7 +13,7 @@ class EngineLimits:
     """Bounds of the engine; `max_images`, `max_bytes` and `max_prompts` count what is admitted at once.
 
     `max_batch`: images or prompts in one forward. `decode_threads`: 0 = one a core. `stall_s`: a forward
-    that lasts longer makes the engine unready.
+    that lasts longer makes the engine unready. `image_cache_bytes`: 0 = embeddings of images are not kept.
     """
 
     max_images: int = 1024
@@ -23,6 +23,7 @@ class EngineLimits:
     decode_threads: int = 0
     image: ImageLimits = DEFAULT_LIMITS
     text_cache_bytes: int = 64 * MIB
+    image_cache_bytes: int = 0
     stall_s: float = 60
 
     def __post_init__(self) -> None:

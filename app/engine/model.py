@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from app.engine.calls import Job, Lane
+from app.engine.row_cache import RowCache
 from app.engine.stats import Stats
-from app.engine.text_cache import TextCache
 from app.engine.worker import Deliver, Handler
 from mcm.embeddings import Vectors
 from mcm.encoders import Encoder, Pixels
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 class Model:
     """Handlers of the model thread. `busy_s` is the heartbeat: how long the present forward has lasted."""
 
-    def __init__(self, encoder: Encoder, cache: TextCache, deliver: Deliver, stats: Stats) -> None:
+    def __init__(self, encoder: Encoder, cache: RowCache, deliver: Deliver, stats: Stats) -> None:
         self._encoder, self._cache, self._deliver, self._stats = encoder, cache, deliver, stats
         self._since: float | None = None
         self.handlers: dict[Lane, Handler] = {

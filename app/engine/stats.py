@@ -43,7 +43,7 @@ class Stats:
 
     Every image admitted ends as `undecodable`, `forwarded`, `failed` or `dropped`. `dropped` counts jobs
     (images, texts) whose caller left, or whose engine stopped, before they were done. Of the texts asked
-    for, `cached_texts` were known and `missed_texts` were not.
+    for, `cached_texts` were known and `missed_texts` were not; likewise of images, where there is a cache.
     """
 
     decoded: int = 0
@@ -54,6 +54,8 @@ class Stats:
     texts: int = 0
     cached_texts: int = 0
     missed_texts: int = 0
+    cached_images: int = 0
+    missed_images: int = 0
     decode_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     queue_s: dict[Lane, Histogram] = field(default_factory=lambda: _by_kind(SECONDS))
     forward_s: dict[Lane, Histogram] = field(default_factory=lambda: _by_kind(SECONDS))
