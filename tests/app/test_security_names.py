@@ -1,6 +1,9 @@
 """File, concept and detector names are data everywhere: in answers, prompts, headers, paths and logs."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import pytest
 
 from tests.calls import RED, as_json, connected, create
 from tests.problems import assert_problem
-from tests.server import Server, running
+from tests.server import ROOT, Server, running
 
 NAMES = [
     "<script>alert(1)</script>",
@@ -138,3 +141,21 @@ def test_a_value_in_a_text_log_cannot_look_like_another_field(tmp_path: Path) ->
     (first, second) = [line for line in server.lines if "forged" in line]
     assert "path='/x status=200 forged=1'" in first
     assert "path=\"/' status=200 forged='1\"" in second
+
+
+@pytest.mark.parametrize("log_format", FORMATS)
+def test_a_break_in_a_librarys_message_makes_no_line_in_the_log(log_format: str) -> None:
+    program = (
+        "import logging, sys; from app.logs import configure_logging; from app.settings import Settings; "
+        "configure_logging(Settings()); logging.getLogger('library').error('cannot read %s', sys.argv[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, FORGED],
+        env=os.environ | {"MCM_LOG_FORMAT": log_format},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (line,) = done.stderr.splitlines()  # which breaks at U+2028 too
+    assert "cannot read x" in line
