@@ -130,6 +130,13 @@ BARS = {
 }
 
 
+def print_rows(rows: Sequence[Row]) -> None:
+    table = Table("what", "target", "median (lowest .. highest)")
+    for row in rows:
+        table.add_row(row.what, row.bar, row.figure)
+    Console().print(table)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, default=IMAGES)
@@ -140,10 +147,7 @@ def main() -> None:
     with ExitStack() as stack:
         bench = Bench(stack, images, arguments.seconds)
         rows = measure(bench, arguments.rounds)
-    table = Table("what", "target", "median (lowest .. highest)")
-    for row in rows:
-        table.add_row(row.what, row.bar, row.figure)
-    Console().print(table)
+    print_rows(rows)
     print(f"the load generator took {max(bench.generator) / 2:.1%} of the two cores at most")
 
 
