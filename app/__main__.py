@@ -1,13 +1,17 @@
 """`python -m app`: the service as a process of its own."""
 
+import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import uvicorn
+from fastapi import FastAPI
 from pydantic import ValidationError
 
 import mcm
@@ -24,7 +28,19 @@ EXAMPLE = Path("examples/cat.jpg")
 
 
 class Server(uvicorn.Server):
-    """uvicorn, ending with code 0 after a clean stop instead of dying of the signal that asked for it."""
+    """uvicorn, ending with code 0 after a clean stop instead of dying of the signal that asked for it.
+
+    From the signal on, the `app` is told to be unready; what it has begun it may finish.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop."""
+        self._app.state.stopping_since = time.monotonic()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -83,7 +99,8 @@ def _serve(settings: Settings, listener: socket.socket, encoder: Encoder | None)
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=round(settings.shutdown_grace_s),
-        )
+        ),
+        app,
     )
     server.run(sockets=[listener])
     return _complain(_reason(fatal[0])) if fatal else 0
@@ -137,5 +154,12 @@ def _complain(message: str, code: int = 1) -> int:
     return code
 
 
+def leave(code: int) -> NoReturn:
+    """End the process, without threads that may never be done: a forward, a load, a locked database."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.answers import problem_response
-from app.engine.errors import DeadlineExceeded
+from app.engine.errors import DeadlineExceeded, Draining
 from app.errors import InvalidRequest
 from app.metrics import Metrics
 from app.settings import Settings
@@ -69,6 +69,9 @@ class Observed:
                 await self.app(scope, receive, send_observed)
             except ClientDisconnect:
                 pass
+            except asyncio.CancelledError:  # the grace after SIGTERM is over
+                if status == 0:
+                    await problem_response(Draining(), request_id)(scope, receive, send_observed)
             except Exception as error:
                 log.exception("unforeseen error", path=scope["path"][:LOGGED_PATH])
                 if status == 0:

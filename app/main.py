@@ -1,10 +1,13 @@
 """The application: everything is built here, nothing at import."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
+import anyio.to_thread
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -69,6 +72,7 @@ def create_app(
         redirect_slashes=False,  # a redirected POST loses its body or its key in some clients
     )
     app.state.service = None
+    app.state.stopping_since = None  # a moment of time.monotonic(), set by who serves the app
     app.state.metrics = Metrics()
     for router in ROUTERS:
         app.include_router(router)
@@ -92,8 +96,10 @@ async def start(
 ) -> None:
     """Open the store, load the encoder, start the engine; the service is ready when this is done."""
     try:
-        store = await asyncio.to_thread(open_store, settings)
-        encoder = await asyncio.to_thread(load, settings) if given is None else given
+        # A load cannot be interrupted; a service that stops meanwhile does not wait for it.
+        in_thread = partial(anyio.to_thread.run_sync, abandon_on_cancel=True)
+        store = await in_thread(open_store, settings)
+        encoder = await in_thread(load, settings) if given is None else given
         engine = Engine(encoder, engine_limits(settings))
         await engine.start()
     except Exception as error:
@@ -112,10 +118,11 @@ async def start(
 
 
 async def stop(app: FastAPI) -> None:
-    """Finish what is admitted, then end threads and connections."""
+    """Finish what is admitted within the grace that is left, then end threads and connections."""
     service: Service | None = app.state.service
     if service is not None:
-        await service.engine.stop(service.settings.shutdown_grace_s)
+        spent_s = time.monotonic() - (app.state.stopping_since or time.monotonic())
+        await service.engine.stop(max(0.0, service.settings.shutdown_grace_s - spent_s))
         service.store.close()
 
 

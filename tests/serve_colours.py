@@ -6,12 +6,11 @@ HOLD, waits until somebody has opened the FIFO for writing and closed it.
 """
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.__main__ import main
+from app.__main__ import leave, main
 from mcm.embeddings import Vectors
 from mcm.encoders import Pixels
 from tests.fakes import ColourEncoder
@@ -51,4 +50,4 @@ def _wait_at_the_gate() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(TestEncoder()))
+    leave(main(TestEncoder()))

@@ -7,7 +7,7 @@ from starlette.responses import FileResponse, Response
 
 from app.api.answers import json_answer
 from app.api.common import Running
-from app.engine.errors import Starting
+from app.engine.errors import Draining, Starting
 from app.metrics import CONTENT_TYPE
 from mcm import wire
 
@@ -22,8 +22,10 @@ async def healthz() -> Response:
 
 
 @router.get("/readyz", response_model=wire.Status)
-async def readyz(service: Running) -> Response:
+async def readyz(request: Request, service: Running) -> Response:
     """The engine is ready for work. Send traffic only while this is 200."""
+    if request.app.state.stopping_since is not None:
+        raise Draining
     readiness = service.engine.readiness()
     if not readiness.ok:
         raise Starting(readiness.detail)

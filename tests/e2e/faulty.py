@@ -19,7 +19,7 @@ from sqlalchemy.pool import Pool
 
 import app.main
 from app import connection
-from app.__main__ import main
+from app.__main__ import leave, main
 from app.engine.calls import Inbox
 from app.settings import Settings
 from mcm.embeddings import Vectors
@@ -141,5 +141,5 @@ if __name__ == "__main__":
         connection.HEAD_S = connection.DRAIN_S = connection.ANSWER_S = float(hurry)
     if "MCM_TEST_LOAD" in os.environ:
         app.main.load = _load
-        sys.exit(main())
-    sys.exit(main(FaultyEncoder()))
+        leave(main())
+    leave(main(FaultyEncoder()))
