@@ -132,7 +132,7 @@ def _matrix(text: str, concepts: int, dim: int) -> Vectors:
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidDetectorFile(f"the detector file's matrix is not base64: {error}") from error
+        raise InvalidDetectorFile("the detector file's matrix is not base64") from error
     if len(data) != 4 * concepts * dim:
         raise InvalidDetectorFile(
             f"the detector file's matrix has {len(data)} bytes; {concepts} concepts of {dim} float32 "
