@@ -34,6 +34,7 @@ from mcm.prompts import distinct_prompts, pool_prompts
 
 T = TypeVar("T")
 ADVICE_CACHE = 256
+WRITERS = 8  # at once; each takes a thread, and a locked store must leave threads for scoring
 UNREACHABLE = Advice(
     "store-unreachable",
     "the detector store cannot be reached; this answer comes from memory, and its threshold may be old",
@@ -65,6 +66,7 @@ class Catalog:
         self._cache: LRUCache[str, NamedDetector] = LRUCache(settings.matrix_cache_bytes, getsizeof=_bytes)
         self._advice: LRUCache[str, tuple[Advice, ...]] = LRUCache(ADVICE_CACHE)
         self._encoding: dict[str, asyncio.Task[Vectors]] = {}
+        self._writers = asyncio.Semaphore(WRITERS)
         self._last_contact = time.monotonic()
         self.cache_hits = self.cache_misses = self.store_failures = 0
 
@@ -122,7 +124,7 @@ class Catalog:
         await self._check_room()
         matrix = await self.encode(definition)
         create = partial(self._store.create, max_detectors=self._settings.max_detectors)
-        stored = await self._ask(partial(create, name, definition, self._encoder.fingerprint, matrix))
+        stored = await self._write(partial(create, name, definition, self._encoder.fingerprint, matrix))
         await self._remember(stored)
         return stored
 
@@ -148,7 +150,7 @@ class Catalog:
         kept = current.matrix if current is not None and current.definition == definition else None
         matrix = await self.encode(definition) if kept is None else kept
         replace = partial(self._store.replace, if_match=if_match, max_detectors=self._settings.max_detectors)
-        replaced = await self._ask(
+        replaced = await self._write(
             partial(replace, name, definition, self._encoder.fingerprint, matrix, calibration=calibration)
         )
         await self._remember(replaced.stored)
@@ -159,7 +161,7 @@ class Catalog:
     ) -> StoredDetector:
         """Change a detector's calibration under the encoder that runs; see `Store.update_calibration`."""
         update = partial(self._store.update_calibration, if_match=if_match)
-        stored = await self._ask(partial(update, name, self._encoder.fingerprint, change))
+        stored = await self._write(partial(update, name, self._encoder.fingerprint, change))
         await self._remember(stored)
         return stored
 
@@ -168,13 +170,13 @@ class Catalog:
     ) -> StoredDetector:
         """Replace a detector's calibration under the encoder that runs; see `Store.set_calibration`."""
         put = partial(self._store.set_calibration, name, self._encoder.fingerprint, definition_hash)
-        stored = await self._ask(partial(put, calibration, if_match=if_match))
+        stored = await self._write(partial(put, calibration, if_match=if_match))
         await self._remember(stored)
         return stored
 
     async def delete(self, name: str, *, if_match: int | None) -> None:
         """Delete a detector; see `Store.delete`."""
-        await self._ask(partial(self._store.delete, name, if_match=if_match))
+        await self._write(partial(self._store.delete, name, if_match=if_match))
         self._cache.pop(name, None)
 
     async def encode(self, definition: Definition, timings: Timings | None = None) -> Vectors:
@@ -246,7 +248,7 @@ class Catalog:
     async def _encode_and_keep(self, stored: StoredDetector) -> Vectors:
         matrix = await self.encode(stored.definition)
         keep = partial(self._store.add_encoding, stored.name, stored.definition)
-        await self._ask(partial(keep, self._encoder.fingerprint, matrix))
+        await self._write(partial(keep, self._encoder.fingerprint, matrix))
         return matrix
 
     def _encoded(self, key: str, task: asyncio.Task[Vectors]) -> None:
@@ -257,6 +259,13 @@ class Catalog:
     async def _check_room(self) -> None:
         if await self._ask(self._store.count) >= self._settings.max_detectors:
             raise TooManyDetectors(self._settings.max_detectors)
+
+    async def _write(self, change: Callable[[], T]) -> T:
+        """Ask for a change. Writers wait here, and in a few threads only while the store is locked."""
+        await self._writers.acquire()
+        task = asyncio.ensure_future(self._ask(change))
+        task.add_done_callback(lambda _: self._writers.release())
+        return await asyncio.shield(task)  # who leaves does not end the thread, so its place stays taken
 
     async def _ask(self, question: Callable[[], T]) -> T:
         try:

@@ -34,6 +34,7 @@ _SQLITE_REASONS = {
     "SQLITE_CORRUPT": "its file is damaged",
     "SQLITE_NOTADB": "its file is not a database",
 }
+Identity = tuple[int, int]
 
 
 class Database:
@@ -51,6 +52,8 @@ class Database:
             raise StoreUnavailable(f"the database URL cannot be used: {error}") from error
         self._writer = self._engine.execution_options(**{_WRITES: True})
         self._turn = threading.Lock()
+        self._file: Path | None = None  # of an SQLite database, once it is there
+        self._identity: Identity | None = None
 
     def migrate(self) -> None:
         """Bring the tables up to this version of the code; on SQLite, make the file and its folder.
@@ -68,6 +71,9 @@ class Database:
                 config = alembic_config(connection)
                 _refuse_newer(connection, config)
                 command.upgrade(config, "head")
+        if self._engine.dialect.name == "sqlite":
+            self._file = Path(str(self._url.database))
+            self._identity = _identity(self._file)
 
     def close(self) -> None:
         """Close all connections."""
@@ -80,6 +86,7 @@ class Database:
         Raises:
             StoreUnavailable: the database cannot be asked.
         """
+        self._require_file()
         with translated(), self._engine.connect() as connection:
             yield connection
 
@@ -95,12 +102,21 @@ class Database:
         if not self._turn.acquire(timeout=BUSY_TIMEOUT_S):
             raise StoreUnavailable("the detector store is busy with other writes; try again")
         try:
+            self._require_file()
             with translated(), self._writer.begin() as connection:
                 # What BEGIN IMMEDIATE is to SQLite, this row's lock is to PostgreSQL.
                 connection.execute(select(CounterRow.value).with_for_update())
                 yield connection
         finally:
             self._turn.release()
+
+    def _require_file(self) -> None:
+        # SQLite goes on with a file that was removed or replaced, and what it writes there is lost.
+        if self._file is not None and _identity(self._file) != self._identity:
+            raise StoreUnavailable(
+                "the detector store cannot be used: its file was removed or replaced; put it back or restart "
+                "the service"
+            )
 
 
 def alembic_config(connection: Connection) -> Config:
@@ -173,6 +189,15 @@ def _release_keys(connection: Connection) -> None:
     cursor = connection.connection.cursor()  # past SQLAlchemy, which would begin a transaction: too late
     cursor.execute("PRAGMA foreign_keys = OFF")
     cursor.close()
+
+
+def _identity(file: Path) -> Identity | None:
+    """What stays while a file is written and moved, and differs for another file in its place."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _make_folder(file: Path) -> None:
