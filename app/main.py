@@ -38,6 +38,7 @@ from mcm.images import ImageLimits
 ROUTERS = (system.router, detectors.router, scoring.router, calibrations.router)
 STATIC = Path(__file__).parent / "static"
 DESCRIPTION = "Zero-shot out-of-distribution detection: does an image match one of your class names?"
+WAIT_SHARE = 0.5  # of the time of a request, that it may spend waiting for images that came before
 log = structlog.get_logger("mcm.app")
 
 
@@ -144,6 +145,7 @@ def engine_limits(settings: Settings) -> EngineLimits:
         max_images=settings.max_queued_images,
         max_bytes=settings.max_queued_bytes,
         max_prompts=settings.max_queued_prompts,
+        max_wait_s=settings.request_timeout * WAIT_SHARE,
         max_batch=settings.max_batch,
         decode_threads=settings.decode_threads,
         image=ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.image_formats),

@@ -12,16 +12,30 @@ from mcm.errors import McmError
 
 LONGEST_RETRY_S = 60
 RATE_MEMORY_S = 30.0  # how far back the measured rate looks
+BATCHES_ALWAYS = 2  # admitted however slow the measured rate: one that runs, and one that gathers
 
 Clock = Callable[[], float]
 
 
 class Meter:
-    """Counts one kind of work in hand, up to a limit, and measures how fast it is finished."""
+    """Counts one kind of work in hand, up to a limit, and measures how fast it is finished.
 
-    def __init__(self, what: str, limit: int, clock: Clock = time.monotonic) -> None:
+    What would wait longer than `max_wait_s` at that rate is over the limit too, but never what finds no more
+    than `always` in hand.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        limit: int,
+        clock: Clock = time.monotonic,
+        *,
+        max_wait_s: float = math.inf,
+        always: int = 0,
+    ) -> None:
         self.in_use = 0
         self._what, self._limit, self._clock = what, limit, clock
+        self._max_wait_s, self._always = max_wait_s, always
         self._since = 0.0
         self._finished = 0.0  # both fade with RATE_MEMORY_S; their ratio is the rate
         self._busy_s = 0.0
@@ -35,7 +49,8 @@ class Meter:
         """
         if held + n > self._limit:
             raise LargerThanAdmission(self._what, held + n, self._limit)
-        if self.in_use + n > self._limit:
+        late = self.in_use > self._always and self._wait_s() > self._max_wait_s
+        if late or self.in_use + n > self._limit:
             raise Overloaded(self._what, self.retry_after_s())
 
     def take(self, n: int, held: int = 0) -> None:
@@ -45,21 +60,22 @@ class Meter:
             self._since = self._clock()  # idle time says nothing about the rate
         self.in_use += n
 
-    def give_back(self, n: int) -> None:
-        """Count n less."""
+    def give_back(self, n: int, *, done: bool = True) -> None:
+        """Count n less; the rate is that of what was `done`."""
         self.in_use -= n
         now = self._clock()
         elapsed, self._since = now - self._since, now
         fade = math.exp(-elapsed / RATE_MEMORY_S)
-        self._finished = self._finished * fade + n
+        self._finished = self._finished * fade + (n if done else 0)
         self._busy_s = self._busy_s * fade + elapsed
 
     def retry_after_s(self) -> int:
         """Seconds until what is in hand is finished, at the measured rate; 1 to 60."""
-        if not self._finished:
-            return 1
-        seconds = math.ceil(self.in_use * self._busy_s / self._finished)
-        return min(max(seconds, 1), LONGEST_RETRY_S)
+        return min(max(math.ceil(self._wait_s()), 1), LONGEST_RETRY_S)
+
+    def _wait_s(self) -> float:
+        """How long what is in hand will take; 0 while no rate is known."""
+        return self.in_use * self._busy_s / self._finished if self._finished else 0.0
 
 
 class Hold:
@@ -85,7 +101,7 @@ class Hold:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._meter.give_back(self._n)
+        self._meter.give_back(self._n, done=kind is None)
 
 
 class Admission:
@@ -97,7 +113,13 @@ class Admission:
 
     def __init__(self, limits: EngineLimits, clock: Clock = time.monotonic) -> None:
         self.refusal: Callable[[], McmError] | None = Starting
-        self._images = Meter("images", limits.max_images, clock)
+        self._images = Meter(
+            "images",
+            limits.max_images,
+            clock,
+            max_wait_s=limits.max_wait_s,
+            always=BATCHES_ALWAYS * limits.max_batch,
+        )
         self._bytes = Meter("bytes", limits.max_bytes, clock)
         self._prompts = Meter("prompts", limits.max_prompts, clock)
 

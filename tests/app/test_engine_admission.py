@@ -146,3 +146,49 @@ def test_never_more_inside_than_the_limit(sizes: list[int]) -> None:
 def test_limits_below_one_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         EngineLimits(**{name: 0})  # type: ignore[arg-type]
+
+
+def test_to_expect_is_to_be_refused_in_time_and_to_take_nothing() -> None:
+    admission = opened(max_bytes=100)
+    with admission.bytes(60), admission.bytes(0) as hold:
+        hold.expect(40)
+        with pytest.raises(Overloaded):
+            hold.expect(41)
+        with pytest.raises(LargerThanAdmission):
+            hold.expect(101)
+        assert admission.bytes_in_use == 60
+
+
+def at_two_a_second(clock: Clock, **limits: float) -> Admission:
+    """A door that has seen images finished at two a second, with batches of 4."""
+    admission = opened(clock, max_batch=4, **limits)  # type: ignore[arg-type]
+    for _ in range(20):
+        with admission.images(1):
+            clock.now += 0.5
+    return admission
+
+
+def test_what_would_wait_too_long_at_the_measured_rate_is_refused() -> None:
+    admission = at_two_a_second(Clock(), max_wait_s=10)
+    with admission.images(20):
+        admission.images(1).expect(1)
+        with admission.images(1), pytest.raises(Overloaded, match="try again in 11 s"):
+            admission.images(1).expect(1)
+
+
+def test_two_batches_are_let_in_however_slow_they_are() -> None:
+    admission = at_two_a_second(Clock(), max_wait_s=1)
+    with admission.images(8):
+        admission.images(1).expect(1)
+        with admission.images(1), pytest.raises(Overloaded):
+            admission.images(1).expect(1)
+
+
+def test_work_that_was_not_done_is_no_part_of_the_rate() -> None:
+    clock = Clock()
+    admission = at_two_a_second(clock)
+    for _ in range(1000):
+        with pytest.raises(TimeoutError), admission.images(8):
+            raise TimeoutError  # at once, so that it would count as fast
+    with admission.images(1024), pytest.raises(Overloaded, match="try again in 60 s"):
+        admission.images(1).expect(1)

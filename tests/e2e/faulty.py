@@ -8,6 +8,7 @@ seconds `app.connection` waits for what clients owe it. MCM_TEST_GATE is as in `
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -28,6 +29,7 @@ from tests.serve_colours import TestEncoder
 
 COMMAND = (sys.executable, "-m", "tests.e2e.faulty")
 MEMORY_FOR = 3  # images that "memory" leaves room for
+SLOW_S = 0.02  # for one image
 
 Rows = Callable[[], Vectors]
 
@@ -71,6 +73,11 @@ def nan_rows(rows: Rows, _: int) -> Vectors:
     return found
 
 
+def slow(rows: Rows, count: int) -> Vectors:
+    time.sleep(count * SLOW_S)
+    return rows()
+
+
 def panic(_: Rows, __: int) -> NoReturn:
     """What no encoder may raise; the engine takes it for a bug of its own."""
     raise SystemExit("secret")
@@ -95,6 +102,7 @@ FAULTS: dict[str, Callable[[Rows, int], Vectors]] = {
     "more rows": lambda rows, _: np.concatenate([rows(), rows()]),
     "fewer rows": lambda rows, _: rows()[1:],
     "nan": nan_rows,
+    "slow": slow,
     "panic": panic,
     "die": die,
 }

@@ -14,9 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks import load
 from benchmarks.faults import Kills
 from tests.calls import RED, as_json, assert_serves, connected, files
-from tests.e2e.faulty import COMMAND
+from tests.e2e.faulty import COMMAND, SLOW_S, Faults
 from tests.e2e.sockets import HEALTH, connect, connection, head, part, post, read_answer, read_to_end
 from tests.fakes import POISON
 from tests.pictures import encode, plain, scene
@@ -223,6 +224,23 @@ def test_row_12_health_is_answered_throughout_full_load(
             assert done.result() <= {200, 201}
     with capsys.disabled():
         print(f" [slowest health answer: {slowest * 1000:.0f} ms]", end="")
+
+
+def test_overload_leaves_the_work_that_can_be_done_in_time(tmp_path: Path) -> None:
+    """300 callers, whose requests are worth 6 s of work, against a time limit of 2 s."""
+    faults = Faults(tmp_path / "fault")
+    with (
+        running(tmp_path, COMMAND, test_fault=faults.file, request_timeout=2, max_batch=8) as server,
+        connected(server.url),
+    ):
+        faults.set("slow")
+        port = int(server.url.rpartition(":")[2])
+        found = load.run(port, [load.multipart("/v1/embed", [RED])], clients=300, warm_s=4, seconds=4)
+        faults.set("")
+    could = found.seconds / SLOW_S
+    assert found.statuses[200] > could / 2
+    assert found.statuses[429] > 0
+    assert found.statuses.get(504, 0) < could / 10
 
 
 ALLOWED = {
