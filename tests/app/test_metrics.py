@@ -86,6 +86,19 @@ def test_images_of_a_request_that_cannot_be_served_are_not_worked_on_and_not_cou
 
 
 @pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service of these tests' own: another's would have seen more detectors than are told apart."""
+    with running(tmp_path_factory.mktemp("metrics")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def connection(server: Server) -> Iterator[httpx.Client]:
+    with connected(server.url) as http:
+        yield http
+
+
+@pytest.fixture(scope="module")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("gate") / "gate"
     os.mkfifo(path)
