@@ -1,12 +1,13 @@
 """`python -m app`: the service as a process of its own."""
 
 import os
+import resource
 import signal
 import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -104,6 +105,13 @@ def _serve(settings: Settings, listener: socket.socket, encoder: Encoder | None)
     )
     server.run(sockets=[listener])
     return _complain(_reason(fatal[0])) if fatal else 0
+
+
+def _allow_connections() -> None:
+    """Each connection is an open file, of which many systems allow 1024 until a process asks for more."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # some systems refuse what they themselves call the limit
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _listen(settings: Settings) -> socket.socket:

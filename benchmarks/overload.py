@@ -37,12 +37,16 @@ CLIENTS = 32
 AFTER_S = 15.0
 WINDOW_S = 4.0  # in which a rate is measured: a few batches
 FAST_S = 0.05
+MOST_CONNECTIONS = 4000
+UNSENT, BROKEN = -1, 0  # in the place of a status
 CORES = os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
 class Answer:
-    """When an answer came, how long it took, and its status; 0 if the connection broke."""
+    """When an answer came, how long it took, and its status: BROKEN if the connection broke, UNSENT if all
+    connections were taken by requests that were not answered yet.
+    """
 
     at: float
     took_s: float
@@ -60,6 +64,7 @@ class Traffic:
     def __post_init__(self) -> None:
         self._next = cycle(self.requests)
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._open = 0
 
     async def arrive(self, rate: float, seconds: float) -> set[asyncio.Task[None]]:
         """Start `rate` requests a second, whatever becomes of them; those that are not answered yet."""
@@ -84,20 +89,25 @@ class Traffic:
 
     async def _once(self) -> None:
         sent = time.perf_counter()
-        status = 0
         try:
-            connection = self._idle.pop() if self._idle else await self._connect()
-            reader, writer = connection
-            writer.write(next(self._next))
-            await writer.drain()
-            status = await load.read_answer(reader)
-            self._idle.append(connection)
+            status = await self._ask() if self._idle or self._open < MOST_CONNECTIONS else UNSENT
         except (OSError, asyncio.IncompleteReadError):
-            pass
+            status = BROKEN
+            self._open -= 1
         now = time.perf_counter()
         self.answers.append(Answer(now, now - sent, status))
 
+    async def _ask(self) -> int:
+        connection = self._idle.pop() if self._idle else await self._connect()
+        reader, writer = connection
+        writer.write(next(self._next))
+        await writer.drain()
+        status = await load.read_answer(reader)
+        self._idle.append(connection)
+        return status
+
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        self._open += 1
         return await asyncio.open_connection("127.0.0.1", self.port, limit=2**24)
 
 

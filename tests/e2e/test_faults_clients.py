@@ -1,10 +1,13 @@
 """Callers who are slow, who leave, who send too much or nonsense: they harm nobody, and get an answer."""
 
+import asyncio
 import os
+import resource
 import select
 import socket
 import struct
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -124,6 +127,53 @@ def test_row_15_a_hundred_resets_while_queued_are_not_computed(
     after = scrape(http)
     assert increase(before, after, "mcm_batch_size_sum", "kind") == {"images": 1}
     assert increase(before, after, "mcm_images_total", "outcome") == {"embedded": 1, "dropped": 100}
+
+
+# ---- who are many (CASES 9)
+
+
+def allow_files(count: int) -> int:
+    """Let this process have `count` files open, or as many as it may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
+    return min(count, hard)
+
+
+async def at_once(server: Server, count: int) -> Counter[int]:
+    """The statuses of many requests on as many connections, all sent together."""
+    port = int(server.url.rpartition(":")[2])
+
+    async def one() -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(post(RED))
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        writer.close()
+        status = int(head.split()[1])
+        assert status == 200 or b"retry-after: " in head
+        return status
+
+    return Counter(await asyncio.gather(*(one() for _ in range(count))))
+
+
+def test_row_9_of_five_thousand_at_once_some_are_served_and_the_rest_refused(tmp_path: Path) -> None:
+    count = allow_files(5500) - 500
+    with (
+        running(tmp_path, max_queued_images=64, log_level="warning") as server,
+        connected(server.url) as http,
+    ):
+        before = memory_mib(server)
+        statuses = asyncio.run(at_once(server, count))
+        assert statuses[200] > 0
+        assert statuses[200] + statuses[429] == count
+        assert memory_mib(server) - before < 200
+        assert_serves(http)
+        assert server.lines[3:] == [], "nothing was unforeseen"
+
+
+def memory_mib(server: Server) -> float:
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 # ---- who is slow (CASES 14)
