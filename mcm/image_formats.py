@@ -2,7 +2,10 @@
 
 import re
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from mcm.errors import BrokenImage
 
 READ_FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "AVIF", "HEIC")
 SUFFIXES = frozenset(
@@ -67,7 +70,15 @@ _NETPBM = re.compile(rb"P[1-7fF]\s")
 
 _EXIF = b"Exif\0\0"
 _ORIENTATION_TAG = 0x0112
-_SOS, _APP0, _APP1, _APP14, _APP15, _COMMENT = 0xDA, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
+_SOI, _EOI, _SOS, _APP0, _APP1, _APP14, _APP15, _COMMENT = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
+_BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})  # nothing follows these, not even a length
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
+_MAX_JPEG_SEGMENTS = 10_000  # photographs have tens, and hundreds with a large ICC or MPF block
+_MAX_JPEG_TABLES = 2**20  # a few hundred bytes as a rule, and a thumbnail of 64 kB with the JFIF mark
+
+_GIF_BLOCK = re.compile(rb"[,!;]")
+_GRAPHIC_CONTROL = 0xF9
+_MAX_GIF_BLOCKS = 50_000  # of 255 bytes at most: ten MB of comments and XMP
 
 
 def sniff(data: bytes) -> str | None:
@@ -100,28 +111,65 @@ def _sniff_text(start: bytes) -> str | None:
     return "HTML" if b"<html" in text or b"<!doctype html" in text else "XML"
 
 
-def gif_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height that hold the screen and the first frame; None if the file ends before it."""
+class BareGif(NamedTuple):
+    """A GIF whose first frame comes at once; width and height hold the screen and that frame."""
+
+    data: bytes
+    size: tuple[int, int]
+
+
+def bare_gif(data: bytes) -> BareGif:
+    """Drop what a GIF holds before its first frame, but for the palette and the last graphic control.
+
+    A decoder that walks through comments, other extensions and stray bytes one by one could be kept busy
+    for minutes by a file that holds nothing else.
+
+    Raises:
+        BrokenImage: no frame, or too many blocks before it.
+    """
     try:
         width, height, flags = struct.unpack_from("<HHB", data, 6)
-        at = 13 + _palette_bytes(flags)
-        while data[at] != ord(","):
-            at = _after_extension(data, at) if data[at] == ord("!") else at + 1
-        left, top, frame_width, frame_height = struct.unpack_from("<4H", data, at + 1)
+        head = 13 + _palette_bytes(flags)
+        control, frame = _gif_frame(data, head)
+        left, top, frame_width, frame_height = struct.unpack_from("<4H", data, frame + 1)
     except (struct.error, IndexError):
-        return None
-    return max(width, left + frame_width), max(height, top + frame_height)
+        raise BrokenImage("the GIF ends before its first frame; send it again, or another") from None
+    size = max(width, left + frame_width), max(height, top + frame_height)
+    return BareGif(data[:head] + control + data[frame:], size)
 
 
 def _palette_bytes(flags: int) -> int:
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
-def _after_extension(data: bytes, at: int) -> int:
-    at += 2
-    while length := data[at]:
+def _gif_frame(data: bytes, at: int) -> tuple[bytes, int]:
+    """The last graphic control extension before the first frame, and where that frame begins."""
+    control, steps = b"", iter(range(_MAX_GIF_BLOCKS))
+    for _ in steps:
+        found = _GIF_BLOCK.search(data, at)
+        if found is None or found[0] == b";":
+            raise BrokenImage("the GIF has no frame; send it again, or another")
+        if found[0] == b",":
+            return control, found.start()
+        at = _after_sub_blocks(data, found.start() + 2, steps)
+        if data[found.start() + 1] == _GRAPHIC_CONTROL:
+            control = data[found.start() : at]
+    raise _too_many_gif_blocks()
+
+
+def _after_sub_blocks(data: bytes, at: int, steps: Iterator[int]) -> int:
+    for _ in steps:
+        length = data[at]
         at += 1 + length
-    return at + 1
+        if not length:
+            return at
+    raise _too_many_gif_blocks()
+
+
+def _too_many_gif_blocks() -> BrokenImage:
+    return BrokenImage(
+        f"the GIF has more than {_MAX_GIF_BLOCKS:,} blocks before its first frame; save it again as PNG"
+    )
 
 
 class BareJpeg(NamedTuple):
@@ -133,25 +181,42 @@ class BareJpeg(NamedTuple):
 
 
 def bare_jpeg(data: bytes) -> BareJpeg:
-    """Drop the segments of a JPEG that do not bear on its pixels (all APPn but JFIF and Adobe, comments).
+    """Drop what a JPEG holds before its pixels and does not bear on them.
 
-    Photographs with slightly wrong EXIF, MPO or ICC blocks are common, and their pixels are sound: a
-    decoder that never sees those blocks can neither stumble over them nor warn about them.
+    That is all APPn segments but JFIF and Adobe, comments, and stray bytes. Photographs with slightly wrong
+    EXIF, MPO or ICC blocks are common, and their pixels are sound: a decoder that never sees those blocks
+    can neither stumble over them, nor warn about them, nor be kept busy by a million of them.
+
+    Raises:
+        BrokenImage: no pixels, or too many segments or bytes of tables before them.
     """
     kept, exif, at = [data[:2]], b"", 2
-    while data[at : at + 1] == b"\xff" and len(data) >= at + 4:
-        marker = data[at + 1]
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
-        if marker == _SOS or not 0xC0 <= marker <= _COMMENT or 0xD0 <= marker <= 0xD9:
-            break  # compressed data, or something odd: the decoder takes the rest as it is
-        segment = data[at:end]
-        if marker == _APP1 and segment[4:10] == _EXIF and not exif:
-            exif = segment[4:]
-        if marker in (_APP0, _APP14) or not (_APP0 <= marker <= _APP15 or marker == _COMMENT):
-            kept.append(segment)
-        at = end
-    bare = b"".join((*kept, data[at:]))
-    return BareJpeg(bare, exif, bare.count(b"\xff\xda"))
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        found = _JPEG_MARKER.search(data, at)
+        if found is None or found[0][1] in (_SOI, _EOI):
+            raise BrokenImage("the JPEG ends before its pixels; send it again, or another")
+        marker, start = found[0][1], found.start()
+        if marker == _SOS:
+            if sum(map(len, kept)) > _MAX_JPEG_TABLES:
+                raise BrokenImage(
+                    f"the JPEG has more than {_MAX_JPEG_TABLES:,} bytes of tables; save it again"
+                )
+            bare = b"".join((*kept, data[start:]))
+            return BareJpeg(bare, exif, bare.count(b"\xff\xda"))
+        at = start + 2 + (0 if marker in _BARE_MARKERS else int.from_bytes(data[start + 2 : start + 4]))
+        if marker == _APP1 and data[start + 4 : start + 10] == _EXIF and not exif:
+            exif = data[start + 4 : at]
+        if not _is_dropped(marker):
+            kept.append(data[start:at])
+    raise BrokenImage(
+        f"the JPEG has more than {_MAX_JPEG_SEGMENTS:,} segments before its pixels; save it again"
+    )
+
+
+def _is_dropped(marker: int) -> bool:
+    if marker in (_APP0, _APP14):
+        return False
+    return _APP0 <= marker <= _APP15 or marker == _COMMENT or marker in _BARE_MARKERS
 
 
 def exif_orientation(exif: bytes) -> int:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mcm.errors import BrokenImage, ImageError, ImageTooLarge, UnsupportedImage
-from mcm.image_formats import READ_FORMATS, bare_jpeg, exif_orientation, gif_size, sniff
+from mcm.errors import BrokenImage, ImageError, ImageTooLarge, InvalidInput, UnsupportedImage
+from mcm.image_formats import READ_FORMATS, bare_gif, bare_jpeg, exif_orientation, sniff
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ _PLUGINS = {
 }
 # Each scan of a progressive JPEG passes over the whole image once more, and needs a few bytes only: a
 # small file could keep a processor busy for an hour. Encoders write about ten scans.
-_MAX_SCANS = 100
+_MAX_SCANS = 20
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -67,10 +67,16 @@ def load_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image
     Width and height are checked before any pixel is decoded. Thread-safe.
 
     Raises:
+        InvalidInput: `data` is not bytes.
         ImageTooLarge: more bytes or pixels than `limits` allow.
         UnsupportedImage: not an image, or a format or kind of pixels that is not read here.
         BrokenImage: truncated or damaged.
     """
+    if not isinstance(data, bytes):
+        raise InvalidInput(
+            f"an image is given as the bytes of its file, not as {type(data).__name__}; "
+            "read a file with Path(...).read_bytes()"
+        )
     if len(data) > limits.max_bytes:
         raise ImageTooLarge(f"the file has {len(data):,} bytes; the limit is {limits.max_bytes:,}")
     kind = _readable_format(data, limits.formats)
@@ -119,8 +125,9 @@ def _decode(
     exif, scans = None, 1
     if kind == "JPEG":
         data, exif, scans = bare_jpeg(data)
-    if kind == "GIF" and (size := gif_size(data)):  # the plugin may fill a whole frame when it opens
-        _check_pixels(size, limits)
+    if kind == "GIF":
+        data, size = bare_gif(data)
+        _check_pixels(size, limits)  # already here: the plugin may fill a whole frame when it opens
     image = plugin(io.BytesIO(data))
     _check_pixels(image.size, limits)
     _check_scans(scans, image.size, limits)

@@ -236,6 +236,29 @@ def many_scans_jpeg(scans: int, size: tuple[int, int] = (640, 480)) -> bytes:
     return file[:last] + file[last:-2] * scans + file[-2:]
 
 
+def gif_after(blocks: bytes) -> bytes:
+    """The scene as a GIF, with `blocks` before its first frame."""
+    file = encode(scene(), "GIF")
+    head = 13 + (3 << (file[10] & 7) + 1)
+    return file[:head] + blocks + file[head:]
+
+
+def gif_of_stray_bytes(length: int) -> bytes:
+    """A GIF header and zeros, which belong to no block."""
+    return b"GIF89a" + struct.pack("<HHBBB", *SIZE, 0, 0, 0) + bytes(length)
+
+
+def gif_comment(parts: int) -> bytes:
+    """A comment in `parts` blocks of one byte each."""
+    return b"!\xfe" + b"\x01x" * parts + b"\0"
+
+
+def jpeg_after(segments: bytes) -> bytes:
+    """The scene as a JPEG, with `segments` before all others."""
+    file = GOOD["jpeg"]()
+    return file[:2] + segments + file[2:]
+
+
 def just_over(max_pixels: int) -> bytes:
     """A sound 1-bit PNG of the first whole number of lines of 1000 that is more than `max_pixels`."""
     return lines_of_1000(max_pixels // 1000 + 1)
@@ -304,8 +327,7 @@ def jpeg_with_damaged_exif() -> bytes:
     block = (
         b"Exif\0\0II*\0\x08\0\0\0\x05\0" + struct.pack("<HHII", 0x010F, 2, 999_999, 0xFFFFF0) + b"\x12\x01"
     )
-    file = GOOD["jpeg"]()
-    return file[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + file[2:]
+    return jpeg_after(b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block)
 
 
 SVG = (

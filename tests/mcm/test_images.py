@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from mcm.errors import BrokenImage, ImageError, ImageTooLarge, UnsupportedImage
+from mcm.errors import BrokenImage, ImageError, ImageTooLarge, InvalidInput, UnsupportedImage
 from mcm.images import DEFAULT_LIMITS, ImageLimits, load_image
 from tests import pictures
 from tests.shared import shared
@@ -313,9 +313,9 @@ def test_the_byte_limit_is_exact() -> None:
 
 def test_a_jpeg_of_endless_scans_is_refused() -> None:
     limits = ImageLimits(max_pixels=640 * 480)
-    assert load_image(pictures.many_scans_jpeg(50), limits).size == (640, 480)
+    assert load_image(pictures.many_scans_jpeg(10), limits).size == (640, 480)
     with pytest.raises(ImageTooLarge, match=r"scans.*baseline"):
-        load_image(pictures.many_scans_jpeg(150), limits)
+        load_image(pictures.many_scans_jpeg(25), limits)
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,83 @@ def test_compressed_text_that_unpacks_without_end_is_refused() -> None:
         load_image(pictures.text_bomb_png())
 
 
+# ---- cheap files that would keep a processor busy
+
+EMPTY_APP2, EMPTY_COMMENT = b"\xff\xe2\0\x02", b"\xff\xfe\0\x02"
+
+
+def test_a_gif_of_nothing_but_stray_bytes_is_refused() -> None:
+    with pytest.raises(BrokenImage, match="no frame"):
+        load_image(pictures.gif_of_stray_bytes(19 * 2**20))
+
+
+def test_a_gif_of_a_comment_in_a_million_parts_is_refused() -> None:
+    with pytest.raises(BrokenImage, match=r"50,000 blocks"):
+        load_image(pictures.gif_after(pictures.gif_comment(1_000_000)))
+
+
+def test_a_gif_of_a_million_comments_is_refused() -> None:
+    with pytest.raises(BrokenImage, match=r"50,000 blocks"):
+        load_image(pictures.gif_after(pictures.gif_comment(1) * 1_000_000))
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [pictures.gif_comment(1000), bytes(1000), b"!\xff\x0bNETSCAPE2.0\x03\x01\0\0\0", b"!\xff\x03abc\x02,;\0"],
+    ids=["comment", "stray bytes", "loop", "extension with marks in it"],
+)
+def test_what_stands_before_the_first_frame_of_a_gif_is_passed_over(blocks: bytes) -> None:
+    assert distance(pixels(pictures.gif_after(blocks)), SCENE) == 0
+
+
+def test_transparency_of_a_gif_holds_behind_a_comment() -> None:
+    control = b"!\xf9\x04\x01\0\0" + bytes([gif_index("blue")]) + b"\0"
+    for blocks in (control + pictures.gif_comment(3), pictures.gif_comment(3) + control):
+        found = pixels(pictures.gif_after(blocks))
+        assert found[-1, 0].tolist() == [255, 255, 255]
+        assert found[-1, -1].tolist() == list(pictures.QUARTERS["yellow"])
+
+
+def gif_index(quarter: str) -> int:
+    """Where the palette of the scene's GIF has the colour of a quarter."""
+    palette = pictures.gif_after(b"")[13:]
+    return palette.index(bytes(pictures.QUARTERS[quarter])) // 3
+
+
+def test_a_jpeg_of_millions_of_empty_segments_is_refused() -> None:
+    with pytest.raises(BrokenImage, match=r"10,000 segments"):
+        load_image(pictures.jpeg_after(EMPTY_APP2 * (19 * 2**18)))
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [EMPTY_APP2 * 5000, b"\xff" * 1000, bytes(1000), b"\xff\0" * 1000, b"\xff\xd0" * 1000, b"\xff\x01"],
+    ids=["empty segments", "fill bytes", "zeros", "escaped fill bytes", "restart marks", "TEM"],
+)
+def test_what_stands_before_the_pixels_of_a_jpeg_is_passed_over(segments: bytes) -> None:
+    assert distance(pixels(pictures.jpeg_after(EMPTY_COMMENT + segments)), SCENE) < 4
+
+
+def test_a_jpeg_of_megabytes_of_tables_is_refused() -> None:
+    table = b"\xff\xdb\0\x43\0" + b"\1" * 64
+    assert distance(pixels(pictures.jpeg_after(table * 100)), SCENE) < 4
+    with pytest.raises(BrokenImage, match="bytes of tables"):
+        load_image(pictures.jpeg_after((b"\xff\xdb" + (2 + 65 * 1000).to_bytes(2) + table[4:] * 1000) * 20))
+
+
+@pytest.mark.parametrize("junk", [b"\xff", b"\0", b"\xff\0", b"\xff\xd8", b"\xff\xd9"])
+def test_a_jpeg_of_nothing_but_stray_bytes_is_refused(junk: bytes) -> None:
+    with pytest.raises(BrokenImage, match="ends before its pixels"):
+        load_image(b"\xff\xd8" + EMPTY_COMMENT + junk * (19 * 2**20 // len(junk)))
+
+
 # ---- broken, or no image
+
+
+@pytest.mark.parametrize("given_instead", ["photo.jpg", Path("photo.jpg"), None, bytearray(b"GIF89a"), 3])
+def test_anything_but_bytes_is_refused_by_its_type(given_instead: object) -> None:
+    with pytest.raises(InvalidInput, match=rf"bytes.*{type(given_instead).__name__}.*read_bytes"):
+        load_image(given_instead)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
