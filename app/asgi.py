@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.answers import problem_response
 from app.engine.errors import DeadlineExceeded, Draining
 from app.errors import InvalidRequest
+from app.gate import writes
 from app.metrics import Metrics
 from app.settings import Settings
 
@@ -115,7 +116,9 @@ class Deadline:
 
                 await self.app(scope, receive, send_in_time)
         except TimeoutError:
-            late = DeadlineExceeded(f"the request took longer than {seconds:g} seconds; send less, or wait")
+            write = writes(scope["method"], scope["path"])
+            hint = "it may be done all the same: look before you repeat it" if write else "send less, or wait"
+            late = DeadlineExceeded(f"the request took longer than {seconds:g} seconds; {hint}")
             await problem_response(late, request_id)(scope, receive, send)
 
     def seconds(self, scope: Scope) -> float:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import anyio.to_thread
 from cachetools import LRUCache
 
+from app.advisor import Advisor
 from app.engine import Engine, Timings
 from app.engine.errors import DeadlineExceeded
 from app.settings import Settings
@@ -24,7 +25,7 @@ from app.store import (
     StoreUnavailable,
     TooManyDetectors,
 )
-from mcm.advice import Advice, advise
+from mcm.advice import Advice
 from mcm.calibration import UNCALIBRATED, Calibration
 from mcm.definition import Definition
 from mcm.detector import Detector
@@ -33,7 +34,6 @@ from mcm.encoders import Encoder
 from mcm.prompts import distinct_prompts, pool_prompts
 
 T = TypeVar("T")
-ADVICE_CACHE = 256
 WRITERS = 8  # at once; each takes a thread, and a locked store must leave threads for scoring
 UNREACHABLE = Advice(
     "store-unreachable",
@@ -50,6 +50,14 @@ class NamedDetector:
     warnings: tuple[Advice, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Encoding:
+    """Embeddings that are being computed, and the detectors that they are for."""
+
+    task: asyncio.Task[Vectors]
+    names: set[str]
+
+
 class Catalog:
     """Named detectors under the encoder that runs.
 
@@ -59,13 +67,13 @@ class Catalog:
     """
 
     def __init__(self, store: Store, engine: Engine, encoder: Encoder, settings: Settings) -> None:
+        self.advisor = Advisor(engine)
         self._store = store
         self._engine = engine
         self._encoder = encoder
         self._settings = settings
         self._cache: LRUCache[str, NamedDetector] = LRUCache(settings.matrix_cache_bytes, getsizeof=_bytes)
-        self._advice: LRUCache[str, tuple[Advice, ...]] = LRUCache(ADVICE_CACHE)
-        self._encoding: dict[str, asyncio.Task[Vectors]] = {}
+        self._encoding: dict[Definition, _Encoding] = {}
         self._writers = asyncio.Semaphore(WRITERS)
         self._last_contact = time.monotonic()
         self.cache_hits = self.cache_misses = self.store_failures = 0
@@ -124,8 +132,9 @@ class Catalog:
         await self._check_room()
         matrix = await self.encode(definition)
         create = partial(self._store.create, max_detectors=self._settings.max_detectors)
+        await self.advisor.advice(definition)  # while it may still fail: see `_remember`
         stored = await self._write(partial(create, name, definition, self._encoder.fingerprint, matrix))
-        await self._remember(stored)
+        self._remember(stored)
         return stored
 
     async def replace(
@@ -134,9 +143,9 @@ class Catalog:
         definition: Definition,
         *,
         if_match: int | None,
-        calibration: Calibration = UNCALIBRATED,
+        calibration: Calibration | None = None,
     ) -> Replaced:
-        """Make `name` a detector of this definition, new or not.
+        """Make `name` a detector of this definition, new or not, and of this calibration if one is given.
 
         Raises:
             RevisionMismatch, TooManyDetectors: before any work, where that can be seen.
@@ -149,11 +158,12 @@ class Catalog:
             await self._check_room()
         kept = current.matrix if current is not None and current.definition == definition else None
         matrix = await self.encode(definition) if kept is None else kept
+        await self.advisor.advice(definition)  # while it may still fail: see `_remember`
         replace = partial(self._store.replace, if_match=if_match, max_detectors=self._settings.max_detectors)
         replaced = await self._write(
             partial(replace, name, definition, self._encoder.fingerprint, matrix, calibration=calibration)
         )
-        await self._remember(replaced.stored)
+        self._remember(replaced.stored)
         return replaced
 
     async def update_calibration(
@@ -162,7 +172,7 @@ class Catalog:
         """Change a detector's calibration under the encoder that runs; see `Store.update_calibration`."""
         update = partial(self._store.update_calibration, if_match=if_match)
         stored = await self._write(partial(update, name, self._encoder.fingerprint, change))
-        await self._remember(stored)
+        self._remember(stored)
         return stored
 
     async def set_calibration(
@@ -171,7 +181,7 @@ class Catalog:
         """Replace a detector's calibration under the encoder that runs; see `Store.set_calibration`."""
         put = partial(self._store.set_calibration, name, self._encoder.fingerprint, definition_hash)
         stored = await self._write(partial(put, calibration, if_match=if_match))
-        await self._remember(stored)
+        self._remember(stored)
         return stored
 
     async def delete(self, name: str, *, if_match: int | None) -> None:
@@ -198,63 +208,52 @@ class Catalog:
 
     async def advice(self, stored: StoredDetector) -> tuple[Advice, ...]:
         """What a caller should know of a stored detector."""
-        return (*await self.definition_advice(stored.definition), *calibration_warnings(stored))
-
-    async def definition_advice(self, definition: Definition) -> tuple[Advice, ...]:
-        """What a caller should know of a definition: duplicates, cut prompts."""
-        key = definition.hash(self._encoder.fingerprint)
-        if key not in self._advice:
-            cut = await self.cut_prompts(definition)
-            found = await anyio.to_thread.run_sync(
-                advise, definition, lambda texts: [t in cut for t in texts]
-            )
-            self._advice[key] = tuple(found)
-        return self._advice[key]
-
-    async def cut_prompts(self, definition: Definition) -> set[str]:
-        """The prompts of a definition whose end the encoder ignores."""
-        prompts = distinct_prompts(definition)
-        flags = await self._engine.truncated(prompts)
-        return {prompt for prompt, cut in zip(prompts, flags, strict=True) if cut}
+        return (*await self.advisor.advice(stored.definition), *calibration_warnings(stored))
 
     async def _load(self, name: str) -> NamedDetector:
         stored = await self.stored(name)
         matrix = stored.matrix if stored.matrix is not None else await self._encode_missing(stored)
-        return await self._keep(stored, matrix)
+        return self._keep(stored, matrix, await self.advisor.advice(stored.definition))
 
-    async def _remember(self, stored: StoredDetector) -> None:
-        """Hold what was just written, so that no older state of it is used when the store goes away."""
-        if stored.matrix is None:
+    def _remember(self, stored: StoredDetector) -> None:
+        """Hold what was just written, so that no older state of it is used when the store goes away.
+
+        It asks nobody: the write is done, and nothing may turn its answer into an error now.
+        """
+        advice = self.advisor.known(stored.definition)
+        if stored.matrix is None or advice is None:
             self._cache.pop(stored.name, None)
         else:
-            await self._keep(stored, stored.matrix)
+            self._keep(stored, stored.matrix, advice)
 
-    async def _keep(self, stored: StoredDetector, matrix: Vectors) -> NamedDetector:
+    def _keep(self, stored: StoredDetector, matrix: Vectors, advice: tuple[Advice, ...]) -> NamedDetector:
         detector = Detector(stored.definition, self._encoder.fingerprint, matrix, stored.calibration)
-        named = NamedDetector(stored, detector, await self.advice(stored))
+        named = NamedDetector(stored, detector, (*advice, *calibration_warnings(stored)))
+        self._cache.pop(stored.name, None)
         if _bytes(named) <= self._cache.maxsize:
             self._cache[stored.name] = named
         return named
 
     async def _encode_missing(self, stored: StoredDetector) -> Vectors:
-        key = stored.definition.hash(self._encoder.fingerprint)
-        task = self._encoding.get(key)
-        if task is None:
-            task = asyncio.create_task(self._encode_and_keep(stored))
-            self._encoding[key] = task
-            task.add_done_callback(partial(self._encoded, key))
-        return await asyncio.shield(task)
+        """Concept embeddings that another encoder's detector lacks here: one task for all who ask."""
+        encoding = self._encoding.get(stored.definition)
+        if encoding is None:
+            names: set[str] = set()
+            encoding = _Encoding(asyncio.create_task(self._encode_and_keep(stored.definition, names)), names)
+            encoding.task.add_done_callback(_seen)
+            self._encoding[stored.definition] = encoding
+        encoding.names.add(stored.name)
+        return await asyncio.shield(encoding.task)
 
-    async def _encode_and_keep(self, stored: StoredDetector) -> Vectors:
-        matrix = await self.encode(stored.definition)
-        keep = partial(self._store.add_encoding, stored.name, stored.definition)
-        await self._write(partial(keep, self._encoder.fingerprint, matrix))
-        return matrix
-
-    def _encoded(self, key: str, task: asyncio.Task[Vectors]) -> None:
-        del self._encoding[key]
-        if not task.cancelled():
-            task.exception()  # seen here, in case everybody who waited has left
+    async def _encode_and_keep(self, definition: Definition, names: set[str]) -> Vectors:
+        try:
+            matrix = await self.encode(definition)
+            while names:  # more may come while one is written
+                keep = partial(self._store.add_encoding, names.pop(), definition)
+                await self._write(partial(keep, self._encoder.fingerprint, matrix))
+            return matrix
+        finally:
+            del self._encoding[definition]
 
     async def _check_room(self) -> None:
         if await self._ask(self._store.count) >= self._settings.max_detectors:
@@ -279,7 +278,7 @@ class Catalog:
     def _from_memory(self, name: str) -> NamedDetector:
         age = time.monotonic() - self._last_contact
         cached = self._cache.get(name)
-        if cached is None or (self._settings.sqlite_file is None and age > self._settings.store_grace_s):
+        if cached is None or (not self._settings.on_sqlite and age > self._settings.store_grace_s):
             raise StoreUnavailable("the detector store cannot be reached; try again soon")
         return NamedDetector(cached.stored, cached.detector, (*cached.warnings, UNREACHABLE))
 
@@ -295,6 +294,11 @@ def calibration_warnings(stored: StoredDetector) -> tuple[Advice, ...]:
             ),
         )
     return ()
+
+
+def _seen(task: asyncio.Task[Vectors]) -> None:
+    if not task.cancelled():
+        task.exception()  # seen here, in case everybody who waited has left
 
 
 def _bytes(named: NamedDetector) -> int:

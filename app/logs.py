@@ -54,7 +54,15 @@ def configure_logging(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
-    for chatty in ("httpx", "httpcore", "PIL", "sentence_transformers", "transformers", "alembic"):
+    for chatty in (
+        "uvicorn.error",
+        "httpx",
+        "httpcore",
+        "PIL",
+        "sentence_transformers",
+        "transformers",
+        "alembic",
+    ):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.captureWarnings(True)  # libraries' warnings name files of this machine
     logging.getLogger("py.warnings").setLevel(logging.WARNING if debug else logging.ERROR)

@@ -1,6 +1,5 @@
 """Settings, read from MCM_* environment variables."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
@@ -134,7 +133,6 @@ class Settings(BaseSettings):
         return bool(self.api_keys or self.admin_keys)
 
     @property
-    def sqlite_file(self) -> Path | None:
-        """The SQLite file, or None for another database."""
-        prefix = "sqlite:///"
-        return Path(self.database_url.removeprefix(prefix)) if self.database_url.startswith(prefix) else None
+    def on_sqlite(self) -> bool:
+        """Whether the store is an SQLite file."""
+        return self.database_url.partition(":")[0].partition("+")[0] == "sqlite"

@@ -13,10 +13,11 @@ from app.api.answers import json_answer
 from app.api.body import Body, body_of
 from app.api.common import IfMatch, Measured, Name, Running, etag
 from app.api.convert import Outcome
+from app.api.definitions import check_scores
 from app.api.images import all_failed, embed_uploads, require_images, rows_of
 from app.api.openapi import request_body
 from app.catalog import calibration_warnings
-from app.errors import TooLarge, problem_of
+from app.errors import problem_of
 from app.service import Service
 from app.store import StoredDetector
 from mcm import calibration as core
@@ -51,7 +52,8 @@ async def calibrate(
         if failed := all_failed(outcomes, errors, work.request_id):
             return failed
         with service.metrics.scoring(work):
-            scores = list(map(float, detector.scores(rows_of(outcomes, service.encoder.dim))))
+            rows = rows_of(outcomes, service.encoder.dim)
+            scores = (await anyio.to_thread.run_sync(detector.scores, rows)).tolist()
         made_under = detector.definition_hash
     stored = await put_in_force(name, scores, made_under, options, if_match, service)
     return certificate_response(stored, errors)
@@ -123,8 +125,7 @@ async def put_in_force(
         TooFewScores: the method cannot keep its promise.
         DetectorNotFound, DefinitionMismatch, RevisionMismatch: as `Store.set_calibration`.
     """
-    if len(scores) > (limit := service.settings.max_calibration_scores):
-        raise TooLarge(f"{len(scores)} scores are more than the {limit} of a calibration")
+    check_scores(len(scores), service.settings)
     await service.catalog.stored(name)  # no such detector? then that is the error to tell
     run = partial(core.calibrate, method=options.method, false_alarm_rate=options.false_alarm_rate)
     new = await anyio.to_thread.run_sync(run, scores, made_under)

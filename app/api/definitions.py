@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from app.errors import InvalidRequest
+from app.errors import InvalidRequest, TooLarge
 from app.settings import Settings
 from mcm import wire
 from mcm.definition import Concept, Definition, define
@@ -30,9 +30,15 @@ def definition_of(
     check_lengths(templates or (), settings, "template")
     if isinstance(request, wire.ConceptsToCheck):  # a single concept can be looked at as well
         return define(concepts, templates=templates, score="max-logit")
-    return define(
-        concepts, templates=templates, score=request.score or "mcm", temperature=request.temperature
-    )
+    try:
+        return define(
+            concepts, templates=templates, score=request.score or "mcm", temperature=request.temperature
+        )
+    except InvalidDefinition as error:
+        if len(concepts) == 1 and "," in concepts[0].name:
+            hint = f"{concepts[0].name!r} is one concept here: repeat the field, or send a JSON list"
+            raise InvalidDefinition(f"{error}; {hint}") from error
+        raise
 
 
 def concept_of(item: str | wire.ConceptSpec) -> Concept:
@@ -48,6 +54,12 @@ def check_lengths(texts: Iterable[str], settings: Settings, what: str) -> None:
                 f"the {what} {text[:40]!r}... has {len(text)} characters, more than the "
                 f"{settings.max_text_chars} that are taken"
             )
+
+
+def check_scores(count: int, settings: Settings) -> None:
+    """Refuse more calibration scores than are kept."""
+    if count > settings.max_calibration_scores:
+        raise TooLarge(f"{count} scores are more than the {settings.max_calibration_scores} of a calibration")
 
 
 def check_name(path_name: str, body_name: str | None) -> None:

@@ -10,7 +10,7 @@ from app.api import convert
 from app.api.answers import json_answer
 from app.api.body import Body, body_of
 from app.api.common import IfMatch, Name, Running, etag
-from app.api.definitions import check_name, definition_of
+from app.api.definitions import check_name, check_scores, definition_of
 from app.api.openapi import request_body
 from app.service import Service
 from app.store import Replaced, StoredDetector
@@ -22,7 +22,7 @@ from mcm.detector_file import check_matrix, from_file, to_file
 
 router = APIRouter(tags=["detectors"])
 CALIBRATION_DROPPED = Advice(
-    "calibration-dropped", "the definition is another, so the old calibration and threshold are gone"
+    "calibration-dropped", "the old calibration and threshold are gone: what was put here brings none of them"
 )
 OTHER_ENCODER_FILE = Advice(
     "imported-without-calibration",
@@ -70,8 +70,9 @@ async def detectors(
 ) -> Response:
     """Detectors in the order of their names, page by page."""
     found, following = await service.catalog.page(limit, cursor)
-    summaries = [convert.summary(stored, service.encoder) for stored in found]
-    return json_answer(wire.DetectorPage(detectors=summaries, next_cursor=following))
+    # in a thread, since each summary hashes its definition
+    answers = await anyio.to_thread.run_sync(lambda: [convert.summary(s, service.encoder) for s in found])
+    return json_answer(wire.DetectorPage(detectors=answers, next_cursor=following))
 
 
 @router.get("/v1/detectors/{name}", response_model=wire.Detector)
@@ -108,6 +109,7 @@ async def import_file(
     """Create or replace a detector from a file. Its prompts are encoded again, so that no file can lie."""
     given = await anyio.to_thread.run_sync(from_file, body.options)
     definition_of(body.options.definition, service.settings, max_prompts=service.settings.max_prompts)
+    check_scores(len(body.options.calibration_scores), service.settings)
     calibration, warnings = UNCALIBRATED, [OTHER_ENCODER_FILE]
     if given.fingerprint == service.encoder.fingerprint:
         check_matrix(given, await service.catalog.encode(given.definition))
@@ -131,7 +133,7 @@ async def check(
     definition = definition_of(body.options, settings, max_prompts=settings.max_one_shot_prompts)
     matrix = await service.catalog.encode(definition)
     synonyms = await anyio.to_thread.run_sync(near_synonyms, definition, matrix)
-    cut = await service.catalog.cut_prompts(definition)
+    cut = await service.catalog.advisor.cut_prompts(definition)
     answer = wire.ConceptsChecked(
         duplicates=[list(group) for group in duplicate_concepts(definition.names)],
         near_synonyms=[wire.SynonymPair.model_validate(pair) for pair in synonyms],
@@ -139,7 +141,7 @@ async def check(
             wire.CutPrompt(concept=name, prompt=prompt)
             for name, prompt in cut_concepts(definition, lambda texts: [text in cut for text in texts])
         ],
-        warnings=convert.notices(await service.catalog.definition_advice(definition)),
+        warnings=convert.notices(await service.catalog.advisor.advice(definition)),
     )
     return json_answer(answer)
 

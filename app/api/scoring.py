@@ -26,6 +26,7 @@ from mcm.detector import Detector
 from mcm.embeddings import unit_rows
 
 router = APIRouter(tags=["score"])
+MAX_MATCHES = 200_000  # in one answer, which is written in one piece: 20 MB, a fifth of a second
 
 
 @router.post(
@@ -44,6 +45,7 @@ async def score(
     if body.options.require_verdict:
         named.detector.require_threshold()
     require_images(body.uploads, body.options.embeddings, "embeddings")
+    check_matches(len(body.uploads or body.options.embeddings or ()), 1, body.options.top_k)
     if body.options.embeddings is not None:
         names, outcomes = await given_embeddings(body.options, named.detector, service)
     else:
@@ -74,7 +76,7 @@ async def score_once(
     if body.options.require_verdict:
         detector.require_threshold()
     names, outcomes = await images(body, service, work)
-    warnings = await service.catalog.definition_advice(definition)
+    warnings = await service.catalog.advisor.advice(definition)
     answer = await score_answer(detector, outcomes, names, body.options, work, service, warnings=warnings)
     return all_failed(outcomes, answer.results, work.request_id) or json_answer(answer)
 
@@ -83,6 +85,7 @@ async def score_with_detectors(
     body: Body[wire.OneShotRequest], wanted: Sequence[str], service: Service, work: Work
 ) -> Response:
     """One encode for all detectors; their answers in order."""
+    check_matches(len(body.uploads), len(wanted), body.options.top_k)
     detectors = [await service.catalog.get(name) for name in wanted]
     if body.options.require_verdict:
         for named in detectors:
@@ -177,6 +180,19 @@ async def score_answer(
     good = [result.is_ood for result in answer.results if result.error is None]
     service.metrics.count_verdicts(answer.detector, good)
     return answer
+
+
+def check_matches(images: int, detectors: int, top_k: int) -> None:
+    """Refuse an answer that would list too many concepts.
+
+    Raises:
+        InvalidRequest: more than MAX_MATCHES.
+    """
+    if (matches := images * detectors * top_k) > MAX_MATCHES:
+        raise InvalidRequest(
+            f"{images} images x {detectors} detectors x top_k {top_k} would list {matches} concepts; "
+            f"at most {MAX_MATCHES} are: send a smaller top_k"
+        )
 
 
 def check_texts(texts: Sequence[str], service: Service) -> None:

@@ -15,12 +15,14 @@ router = APIRouter(tags=["system"])
 DOCS = Path(__file__).parents[1] / "static" / "docs"
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", response_model=wire.Status)
 async def healthz() -> Response:
     """The process lives. Restart it when this fails."""
     return json_answer(wire.Status(status="live"))
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", response_model=wire.Status)
 async def readyz(request: Request, service: Running) -> Response:
     """The engine is ready for work. Send traffic only while this is 200."""

@@ -73,7 +73,7 @@ class Store(Database):
         matrix: Vectors,
         *,
         if_match: int | None = None,
-        calibration: Calibration = UNCALIBRATED,
+        calibration: Calibration | None = None,
         max_detectors: int,
     ) -> Replaced:
         """Make `name` a detector of this definition, and of this calibration if one is given.
@@ -94,10 +94,11 @@ class Store(Database):
             elif old.definition != definition:
                 dropped = old.calibrated_elsewhere or not is_empty(old.calibration)
                 sql.change_definition(connection, name, definition)
-            elif not (is_empty(calibration) or same_calibration(calibration, old.calibration)):
+            elif calibration is not None and not same_calibration(calibration, old.calibration):
+                dropped = is_empty(calibration)
                 sql.touch(connection, name)
             sql.keep_encoding(connection, name, fingerprint, matrix)
-            if not is_empty(calibration):
+            if calibration is not None:
                 sql.put_calibration(connection, name, fingerprint, calibration)
             return Replaced(sql.reload(connection, name, fingerprint), old is None, dropped)
 

@@ -2,14 +2,16 @@
 
 import base64
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
-from tests.calls import RED, calibrate, create, files
+from tests.calls import RED, calibrate, connected, create, files
 from tests.problems import assert_problem
+from tests.server import running
 
 FILE = {"schema_version", "definition", "encoder", "dim", "matrix", "calibration_scores", "certificate"}
 
@@ -210,3 +212,26 @@ def test_a_file_of_another_shape_is_refused(
     file = exported(http, name)
     forge(file)
     assert_problem(put(http, f"{name}-copy", file), 422, "invalid-request")
+
+
+def test_a_file_with_more_scores_than_are_kept_is_refused(tmp_path: Path) -> None:
+    with running(tmp_path, max_calibration_scores=50) as server, connected(server.url) as http:
+        create(http, "full")
+        calibrate(http, "full")
+        file = http.get("/v1/detectors/full/file").json()
+        file["calibration_scores"] = sorted(file["calibration_scores"] * 10)[:60]
+        file["certificate"] = None
+        assert_problem(http.put("/v1/detectors/more/file", json=file), 413, "too-large")
+        assert http.get("/v1/detectors/more").status_code == 404
+
+
+def test_a_file_without_a_calibration_takes_the_old_one_out_of_force_and_says_so(
+    http: httpx.Client, name: str
+) -> None:
+    create(http, name)
+    bare = http.get(f"/v1/detectors/{name}/file").json()
+    calibrate(http, name)
+    imported = http.put(f"/v1/detectors/{name}/file", json=bare).json()
+    assert imported["certificate"] is None
+    assert [warning["code"] for warning in imported["warnings"]] == ["calibration-dropped"]
+    assert http.get(f"/v1/detectors/{name}/calibration").json()["scores"] == []

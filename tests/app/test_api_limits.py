@@ -303,3 +303,12 @@ def test_who_leaves_frees_the_places(caller: httpx.Client, busy: Server, gate: P
             hurry = {"X-Request-Timeout": "0.1"}  # admitted, it can but wait: the forward is held
             while caller.post("/v1/embed", files=files(RED), headers=hurry).status_code != 504:
                 pass
+
+
+def test_a_create_that_is_refused_for_its_prompts_stores_nothing(tmp_path: Path) -> None:
+    with running(tmp_path, max_queued_prompts=2) as server, connected(server.url) as http:
+        for text in ("a photo of a red", "a photo of a green", "a photo of a blue"):
+            assert http.post("/v1/embed", json={"texts": [text]}).status_code == 200  # known from here on
+        body = {"name": "a", "concepts": ["red", "green", "blue"]}
+        assert_problem(http.post("/v1/detectors", json=body), 413, "larger-than-admission")
+        assert http.get("/v1/detectors/a").status_code == 404

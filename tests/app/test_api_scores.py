@@ -432,3 +432,14 @@ def test_embeddings_that_are_no_unit_vectors_in_the_making_are_422(
 def test_embeddings_of_a_wrong_shape_are_refused(http: httpx.Client, name: str, body: dict[str, Any]) -> None:
     create(http, name)
     assert_problem(http.post(f"/v1/detectors/{name}/score", json=body), 422, "invalid-request")
+
+
+def test_an_answer_that_would_list_too_many_concepts_is_refused_before_the_work(
+    http: httpx.Client, name: str
+) -> None:
+    create(http, name)
+    model = http.get("/v1/models").json()["models"][0]
+    body = {"embeddings": [[1.0] * model["dim"]] * 3000, "fingerprint": model["fingerprint"]}
+    answer = http.post(f"/v1/detectors/{name}/score", json=body | {"top_k": 100})
+    assert_problem(answer, 422, "invalid-request")
+    assert http.post(f"/v1/detectors/{name}/score", json=body | {"top_k": 50}).status_code == 200

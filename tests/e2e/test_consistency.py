@@ -45,6 +45,35 @@ def test_concept_embeddings_are_computed_once_and_survive_a_restart(tmp_path: Pa
     assert sorted(texts) == ["a photo of a emu", "a photo of a kiwi", "a photo of a owl"]
 
 
+def test_equal_detectors_that_another_encoder_made_are_encoded_once_and_each_keeps_its_embeddings(
+    tmp_path: Path,
+) -> None:
+    log, gate = tmp_path / "texts", tmp_path / "gate"
+    os.mkfifo(gate)
+    concepts = ["HOLD owl", "kiwi"]
+    with (
+        running(tmp_path, test_gate=gate) as server,
+        connected(server.url) as http,
+        ThreadPoolExecutor() as pool,
+    ):
+        for name in ("a", "b"):
+            made = pool.submit(create, http, name, concepts)
+            if name == "a":
+                with held(gate):
+                    pass
+            made.result()
+    second: Any = {"test_fingerprint": "colours-2", "test_texts": log, "test_gate": gate}
+    with running(tmp_path, **second) as server, connected(server.url) as http, ThreadPoolExecutor() as pool:
+        asked = [pool.submit(score, http, name) for name in ("a", "b")]
+        with held(gate):
+            pass
+        assert [future.result()["detector"] for future in asked] == ["a", "b"]
+    with running(tmp_path, **second) as server, connected(server.url) as http:
+        for name in ("a", "b"):
+            score(http, name)
+    assert log.read_text().count("a photo of a kiwi") == 1
+
+
 def test_everything_survives_a_stop_and_a_start(tmp_path: Path) -> None:
     def state(http: httpx.Client) -> list[Any]:
         paths = ("", "/a", "/b", "/a/file", "/b/file", "/a/calibration", "/b/calibration")
