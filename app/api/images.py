@@ -6,8 +6,8 @@ import numpy as np
 from starlette.responses import Response
 
 from app.api.answers import problem_response
-from app.api.body import Upload
 from app.api.convert import Outcome
+from app.api.upload import Upload
 from app.errors import InvalidRequest
 from app.metrics import Work
 from app.service import Service

@@ -1,0 +1,24 @@
+"""The detector as a file."""
+
+from typing import Literal
+
+from pydantic import Field, FiniteFloat
+
+from mcm.wire.answers import Certificate
+from mcm.wire.base import ModelRef, Request
+from mcm.wire.requests import Definition
+
+
+class DetectorFile(Request):
+    """The portable detector: GET / PUT /v1/detectors/{name}/file and `--detector-file`.
+
+    `matrix` is base64 of little-endian float32, row by row, of shape (concepts, dim).
+    """
+
+    schema_version: Literal[1] = 1
+    definition: Definition
+    encoder: ModelRef
+    dim: int = Field(ge=1)
+    matrix: str
+    calibration_scores: list[FiniteFloat] = Field(default=[])
+    certificate: Certificate | None = None
