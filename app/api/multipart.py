@@ -85,7 +85,9 @@ def files_of(form: FormData) -> list[UploadFile]:
         if isinstance(value, UploadFile) and name != "images":
             raise InvalidRequest(f"the file {value.filename!r} is in the field {name!r}; send it in 'images'")
         if isinstance(value, str) and name == "images":
-            raise InvalidRequest("the field 'images' must be a file: give its part a filename")
+            raise InvalidRequest(
+                "the field 'images' must be a file: give its part a filename (curl: -F images=@PATH, with the @)"
+            )
         if isinstance(value, UploadFile):
             files.append(value)
     return files

@@ -100,6 +100,7 @@ class CalibrateRequest(Images):
     definition_hash: str | None = None
     method: Method = "split-conformal"
     false_alarm_rate: Rate = 0.05
+    confidence: Rate = 0.95  # of the contract; no method here depends on it
 
     @model_validator(mode="after")
     def _hash_with_scores(self) -> "CalibrateRequest":

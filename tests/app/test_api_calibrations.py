@@ -160,7 +160,7 @@ def test_the_paper_method_promises_nothing_and_says_so(http: httpx.Client, name:
 
 def test_options_may_come_in_a_form(http: httpx.Client, name: str) -> None:
     create(http, name)
-    form = {"method": "split-conformal", "false_alarm_rate": "0.1"}
+    form = {"method": "split-conformal", "false_alarm_rate": "0.1", "confidence": "0.9"}
     answer = http.post(f"/v1/detectors/{name}/calibrate", files=files(*REDS), data=form).json()
     assert (answer["false_alarm_rate"], answer["k"]) == (0.1, 4)
 
@@ -199,7 +199,8 @@ def test_scores_made_under_another_definition_are_409(http: httpx.Client, name: 
         {"false_alarm_rate": 1},
         {"false_alarm_rate": -0.1},
         {"false_alarm_rate": "0.05"},
-        {"confidence": 0.95},  # no method takes it yet
+        {"confidence": 1},
+        {"confidence": 0},
         {"append": True},
         {"require_verdict": True},
         as_json(RED),
