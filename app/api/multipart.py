@@ -86,7 +86,7 @@ def files_of(form: FormData) -> list[UploadFile]:
             raise InvalidRequest(f"the file {value.filename!r} is in the field {name!r}; send it in 'images'")
         if isinstance(value, str) and name == "images":
             raise InvalidRequest(
-                "the field 'images' must be a file: give its part a filename (curl: -F images=@PATH, with the @)"
+                "the field 'images' must be a file: give it a filename (curl: -F images=@PATH, with @)"
             )
         if isinstance(value, UploadFile):
             files.append(value)
