@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
-from math import ceil, floor
+from math import ceil, floor, inf, isfinite
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -150,19 +151,21 @@ def calibrate(
     `method` is a key of METHODS, `false_alarm_rate` the target, in (0, 1).
 
     Raises:
-        InvalidInput: unknown method, a rate outside (0, 1), or scores that are no vector of finite numbers.
+        InvalidInput: unknown method, a rate that is no number in (0, 1), or scores that are no vector of
+            finite numbers.
         TooFewScores: the method cannot keep its promise with so few scores.
     """
-    if method not in METHODS:
+    if method not in tuple(METHODS):  # not the dict itself, which cannot be asked for a list
         raise InvalidInput(f"there is no calibration method {method!r}; choose one of {', '.join(METHODS)}")
-    if not 0 < false_alarm_rate < 1:
+    rate = _number(false_alarm_rate, "false_alarm_rate")
+    if not 0 < rate < 1:
         raise InvalidInput(f"false_alarm_rate must lie between 0 and 1, not {false_alarm_rate}")
     ascending = np.sort(finite_scores(scores, "calibration scores"))
-    found = METHODS[method](ascending, float(false_alarm_rate))
+    found = METHODS[method](ascending, rate)
     certificate = Certificate(
         threshold=found.value,
         method=method,
-        false_alarm_rate=float(false_alarm_rate),
+        false_alarm_rate=rate,
         confidence=None,
         n=ascending.size,
         k=found.k,
@@ -179,13 +182,14 @@ def manual(threshold: float, definition_hash: str, scores: ArrayLike | None = No
     """A threshold set by hand; calibration `scores` (n,) that exist stay and go on giving p-values.
 
     Raises:
-        InvalidInput: the threshold is not finite, or the scores are no vector of finite numbers.
+        InvalidInput: the threshold is no finite number, or the scores are no vector of finite numbers.
     """
-    if not np.isfinite(threshold):
-        raise InvalidInput(f"threshold must be a finite number, not {threshold}")
+    value = _number(threshold, "threshold")
+    if not isfinite(value):
+        raise InvalidInput(f"threshold must be a finite number, not {threshold!r:.50}")
     kept = np.empty(0) if scores is None else finite_scores(scores, "calibration scores")
     certificate = Certificate(
-        threshold=float(threshold),
+        threshold=value,
         method="manual",
         false_alarm_rate=None,
         confidence=None,
@@ -198,6 +202,16 @@ def manual(threshold: float, definition_hash: str, scores: ArrayLike | None = No
         definition_hash=definition_hash,
     )
     return Calibration(kept, certificate)
+
+
+def _number(value: object, what: str) -> float:
+    """A number of any kind as a float, infinite where it is too large for one. Texts are no numbers."""
+    if not isinstance(value, Real):
+        raise InvalidInput(f"{what} must be a number, not {value!r:.50}")
+    try:
+        return float(value)
+    except OverflowError:
+        return inf
 
 
 def _beta_interval(a: int, b: int) -> tuple[float, float]:

@@ -2,30 +2,34 @@
 
 import hashlib
 import json
-import math
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from mcm.errors import InvalidDefinition
-from mcm.scores import SCORES, get_score
+from mcm.scores import SCORES, checked_temperature, get_score
 
 DEFAULT_TEMPLATES = ("a photo of a {}",)
 DEFAULT_TEMPERATURE = 1.0
-MIN_TEMPERATURE = 1e-6
-MAX_TEMPERATURE = 1e6
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class Concept:
-    """An in-distribution class name. With `prompts`, these texts stand for it; else the templates do."""
+    """An in-distribution class name. With `prompts`, these texts stand for it; else the templates do.
+
+    Raises:
+        InvalidDefinition: the prompts are one text, or no list. A Definition checks the texts.
+    """
 
     name: str
     prompts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prompts", _listed(self.prompts, f"the prompts of concept {self.name!r}"))
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,11 @@ class Definition:
     temperature: float = DEFAULT_TEMPERATURE
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "concepts", _listed(self.concepts, "concepts"))
+        object.__setattr__(self, "templates", _listed(self.templates, "templates"))
+        object.__setattr__(self, "temperature", checked_temperature(self.temperature))
         _check_concepts(self.concepts)
         _check_templates(self.templates)
-        object.__setattr__(self, "temperature", _checked_temperature(self.temperature))
         if get_score(self.score).contrasts and len(self.concepts) == 1:
             raise InvalidDefinition(constant_score_message(self.score, "one concept"))
 
@@ -74,23 +80,27 @@ class Definition:
 
 
 def define(
-    concepts: Iterable[str | Concept],
+    concepts: Iterable[str | Concept] | Mapping[str, Sequence[str]],
     *,
     templates: Sequence[str] | None = None,
     score: str = "mcm",
     temperature: float | None = None,
 ) -> Definition:
-    """A definition from class names; what is left out takes the score's defaults.
+    """A definition from class names, or a mapping from names to their own prompts.
+
+    What is left out takes the score's defaults.
 
     Raises:
         InvalidDefinition: see `Definition`; or one text was given where a list of them is due.
     """
-    for what, texts in (("concepts", concepts), ("templates", templates)):
-        if isinstance(texts, str):
-            raise InvalidDefinition(f"{what} must be a list of texts, not the one text {texts!r}")
+    if isinstance(concepts, Mapping):
+        concepts = [
+            Concept(name, _listed(prompts, f"the prompts of concept {name!r}"))
+            for name, prompts in concepts.items()
+        ]
     return Definition(
-        concepts=tuple(c if isinstance(c, Concept) else Concept(c) for c in concepts),
-        templates=DEFAULT_TEMPLATES if templates is None else tuple(templates),
+        concepts=tuple(c if isinstance(c, Concept) else Concept(c) for c in _listed(concepts, "concepts")),
+        templates=DEFAULT_TEMPLATES if templates is None else _listed(templates, "templates"),
         score=score,
         temperature=DEFAULT_TEMPERATURE if temperature is None else temperature,
     )
@@ -127,10 +137,23 @@ def constant_score_message(score: str, cause: str) -> str:
     )
 
 
+def _listed(texts: object, what: str) -> tuple[Any, ...]:
+    """A list as a tuple. One text would pass for a list of its letters."""
+    if isinstance(texts, str):
+        raise InvalidDefinition(f"{what} must be a list of texts, not the one text {texts!r}")
+    if isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable):
+        raise InvalidDefinition(f"{what} must be a list of texts, not {texts!r:.50}")
+    return tuple(texts)
+
+
 def _check_concepts(concepts: tuple[Concept, ...]) -> None:
     if not concepts:
         raise InvalidDefinition("concepts is empty; give at least one class name")
     for position, concept in enumerate(concepts):
+        if not isinstance(concept, Concept):
+            raise InvalidDefinition(
+                f"concept {position} must be a Concept, not {concept!r:.50}; mcm.define takes names too"
+            )
         check_text(concept.name, f"concept {position}")
         for prompt in concept.prompts:
             check_text(prompt, f"a prompt of concept {concept.name!r}")
@@ -143,20 +166,6 @@ def _check_templates(templates: tuple[str, ...]) -> None:
         check_text(template, "a template")
         if template.count("{}") != 1:
             raise InvalidDefinition(f"the template {template!r} must contain {{}} exactly once")
-
-
-def _checked_temperature(temperature: float) -> float:
-    """As a float, so that 1 and 1.0 have one definition hash."""
-    try:
-        value = float(temperature)
-    except (TypeError, ValueError, OverflowError):
-        value = math.nan
-    if not MIN_TEMPERATURE <= value <= MAX_TEMPERATURE:
-        raise InvalidDefinition(
-            f"temperature must be a number from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}, "
-            f"not {temperature!r:.50}"
-        )
-    return value
 
 
 def check_text(text: str, what: str) -> None:

@@ -61,6 +61,11 @@ class Detector:
 
     def __post_init__(self) -> None:
         k = len(self.definition.concepts)
+        if not isinstance(self.matrix, np.ndarray) or self.matrix.dtype.kind not in "fiu":
+            found = getattr(self.matrix, "dtype", type(self.matrix).__name__)
+            raise InvalidEmbeddings(
+                f"the matrix must be a numpy array of numbers, not {found}; see unit_rows"
+            )
         if self.matrix.ndim != 2 or len(self.matrix) != k:
             raise InvalidEmbeddings(f"{k} concepts need a matrix ({k}, d), not of shape {self.matrix.shape}")
         lengths = np.linalg.norm(self.matrix, axis=1)

@@ -1,10 +1,12 @@
 """Scores: pure functions of a similarity matrix. Higher means more in-distribution, always.
 
 `similarities` is (n, k), k >= 1: the cosines of n images to k concepts, in [-1, 1]; `temperature` is
-above 0. The answer is (n,) float64, each row's score computed from that row alone. Arithmetic is
-float64: with 1000 concepts and T = 1 all MCM scores lie within 0.0003, and rounding ruins the ranking.
+a number from 1e-6 to 1e6, anything else raises InvalidDefinition. The answer is (n,) float64, each row's
+score computed from that row alone. Arithmetic is float64: with 1000 concepts and T = 1 all MCM scores lie
+within 0.0003, and rounding ruins the ranking.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +18,8 @@ from mcm.errors import InvalidDefinition, InvalidInput
 Floats = NDArray[np.float64]
 ScoreFunction = Callable[[ArrayLike, float], Floats]
 
+MIN_TEMPERATURE = 1e-6
+MAX_TEMPERATURE = 1e6
 _LARGEST_SCORE = 1e300  # so that the difference of two scores is finite too
 
 
@@ -35,6 +39,7 @@ def max_logit(similarities: ArrayLike, temperature: float = 1.0) -> Floats:
 
     Hendrycks et al., "Scaling out-of-distribution detection for real-world settings", ICML 2022.
     """
+    checked_temperature(temperature)  # refused here too: what is wrong does not depend on the score
     return np.asarray(np.asarray(similarities, dtype=np.float64).max(axis=1))
 
 
@@ -43,7 +48,8 @@ def energy(similarities: ArrayLike, temperature: float = 1.0) -> Floats:
 
     Liu et al., "Energy-based out-of-distribution detection", NeurIPS 2020.
     """
-    return max_logit(similarities) + temperature * _log_sum_exp(_below_best(similarities, temperature))
+    spread = _log_sum_exp(_below_best(similarities, temperature))
+    return max_logit(similarities) + checked_temperature(temperature) * spread
 
 
 def entropy(similarities: ArrayLike, temperature: float = 1.0) -> Floats:
@@ -85,9 +91,27 @@ def get_score(name: str) -> Score:
     Raises:
         InvalidDefinition: there is no such score.
     """
-    if name not in SCORES:
+    if name not in tuple(SCORES):  # not the dict itself, which cannot be asked for a list
         raise InvalidDefinition(f"there is no score {name!r}; choose one of {', '.join(SCORES)}")
     return SCORES[name]
+
+
+def checked_temperature(temperature: float) -> float:
+    """The temperature as a float, so that 1 and 1.0 have one definition hash.
+
+    Raises:
+        InvalidDefinition: it is no number in [1e-6, 1e6].
+    """
+    try:
+        value = float(temperature)
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not MIN_TEMPERATURE <= value <= MAX_TEMPERATURE:
+        raise InvalidDefinition(
+            f"temperature must be a number from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}, "
+            f"not {temperature!r:.50}"
+        )
+    return value
 
 
 def finite_scores(scores: ArrayLike, what: str) -> Floats:
@@ -110,7 +134,7 @@ def finite_scores(scores: ArrayLike, what: str) -> Floats:
 def _below_best(similarities: ArrayLike, temperature: float) -> Floats:
     """(s - max s) / T, (n, k), at most 0: the shift leaves a softmax as it is and keeps exp in range."""
     s = np.asarray(similarities, dtype=np.float64)
-    return np.asarray((s - s.max(axis=1, keepdims=True)) / temperature)
+    return np.asarray((s - s.max(axis=1, keepdims=True)) / checked_temperature(temperature))
 
 
 def _log_sum_exp(below: Floats) -> Floats:

@@ -208,9 +208,16 @@ def test_a_rate_outside_zero_to_one_is_refused(rate: float) -> None:
         calibrate(np.zeros(100), "hash", false_alarm_rate=rate)
 
 
-def test_an_unknown_method_is_refused_with_the_choices() -> None:
-    with pytest.raises(InvalidInput, match="'magic'; choose one of split-conformal, paper"):
-        calibrate(np.zeros(100), "hash", method="magic")
+@pytest.mark.parametrize("rate", ["0.05", None, [0.05], 1j])
+def test_a_rate_that_is_no_number_is_refused(rate: Any) -> None:
+    with pytest.raises(InvalidInput, match="false_alarm_rate must be a number, not"):
+        calibrate(np.zeros(100), "hash", false_alarm_rate=rate)
+
+
+@pytest.mark.parametrize("method", ["magic", None, ["paper"]])
+def test_an_unknown_method_is_refused_with_the_choices(method: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"no calibration method .*; choose one of split-conformal, paper"):
+        calibrate(np.zeros(100), "hash", method=method)
 
 
 def test_numpy_rates_are_taken_too() -> None:
@@ -245,7 +252,13 @@ def test_a_manual_threshold_keeps_unsorted_scores_in_order() -> None:
     np.testing.assert_array_equal(manual(0, "hash", [3, 1, 2]).scores, [1, 2, 3])
 
 
-@pytest.mark.parametrize("threshold", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("threshold", ["x", "0.5", None, [0.5], 1j])
+def test_a_manual_threshold_must_be_a_number(threshold: Any) -> None:
+    with pytest.raises(InvalidInput, match="threshold must be a number, not"):
+        manual(threshold, "hash")
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf"), -float("inf"), 10**400])
 def test_a_manual_threshold_must_be_finite(threshold: float) -> None:
     with pytest.raises(InvalidInput, match="threshold must be a finite number"):
         manual(threshold, "hash")

@@ -10,8 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcm.definition import (
-    MAX_TEMPERATURE,
-    MIN_TEMPERATURE,
     Concept,
     Definition,
     define,
@@ -19,7 +17,7 @@ from mcm.definition import (
     duplicate_concepts,
 )
 from mcm.errors import InvalidDefinition
-from mcm.scores import SCORES
+from mcm.scores import MAX_TEMPERATURE, MIN_TEMPERATURE, SCORES
 
 NAN, INFINITY = float("nan"), float("inf")
 texts = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=12).filter(
@@ -49,6 +47,43 @@ def test_concepts_may_come_from_any_iterable_and_bring_prompts() -> None:
     assert definition.concepts == (Concept("cat"), Concept("dog", ("a puppy",)))
 
 
+def test_concepts_may_be_a_mapping_from_names_to_their_prompts() -> None:
+    definition = define({"cat": ["a cat", "a kitten"], "dog": ()})
+    assert definition.concepts == (Concept("cat", ("a cat", "a kitten")), Concept("dog"))
+
+
+def test_lists_become_tuples_so_that_equal_parts_are_equal() -> None:
+    prompts: Any = ["a cat"]
+    assert Concept("cat", prompts) == Concept("cat", ("a cat",))
+    assert hash(Concept("cat", prompts)) == hash(Concept("cat", ("a cat",)))
+    concepts: Any = [Concept("cat"), Concept("dog")]
+    templates: Any = ["a {}"]
+    assert Definition(concepts, templates) == define(["cat", "dog"], templates=["a {}"])
+
+
+@pytest.mark.parametrize("prompts", ["a cat", b"a cat", None, 3, {"a cat": 1}])
+def test_prompts_that_are_no_list_of_texts_are_refused(prompts: Any) -> None:
+    with pytest.raises(InvalidDefinition, match="the prompts of concept 'cat' must be a list of texts, not"):
+        Concept("cat", prompts)
+    with pytest.raises(InvalidDefinition, match="the prompts of concept 'cat' must be a list of texts, not"):
+        define({"cat": prompts, "dog": []})
+
+
+@pytest.mark.parametrize(
+    ("concepts", "reason"),
+    [
+        (["cat", "dog"], "concept 0 must be a Concept, not 'cat'; mcm.define takes names too"),
+        ((Concept("cat"), None), "concept 1 must be a Concept, not None"),
+        ("cat", "concepts must be a list of texts, not the one text 'cat'"),
+        (None, "concepts must be a list of texts, not None"),
+    ],
+)
+def test_a_definition_of_anything_but_concepts_is_refused(concepts: Any, reason: str) -> None:
+    with pytest.raises(InvalidDefinition) as caught:
+        Definition(concepts)
+    assert reason in str(caught.value)
+
+
 def test_duplicates_are_kept() -> None:
     assert define(["cat", "cat", "Cat"]).names == ("cat", "cat", "Cat")
 
@@ -63,6 +98,10 @@ def test_any_visible_text_is_a_name(name: str) -> None:
 INVALID: list[tuple[dict[str, Any], str]] = [
     ({"concepts": []}, "concepts is empty"),
     ({"concepts": "cat"}, "concepts must be a list of texts, not the one text 'cat'"),
+    ({"concepts": 3}, "concepts must be a list of texts, not 3"),
+    ({"concepts": b"cat"}, "concepts must be a list of texts, not b'cat'"),
+    ({"concepts": {}}, "concepts is empty"),
+    ({"concepts": ["cat", {"dog": ["a dog"]}]}, "concept 1 must be text, not {'dog'"),
     ({"concepts": ["cat", ""]}, "concept 1 is blank"),
     ({"concepts": ["cat", " \u3000"]}, "concept 1 is blank"),
     ({"concepts": ["cat", "a\nb"]}, "concept 1 contains control characters"),
@@ -80,12 +119,14 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"concepts": ["cat", Concept("dog", ("a\tb",))]}, "a prompt of concept 'dog' contains control"),
     ({"templates": []}, "templates is empty"),
     ({"templates": "a {}"}, "templates must be a list of texts"),
+    ({"templates": 3}, "templates must be a list of texts, not 3"),
     ({"templates": ["a {}", " "]}, "a template is blank"),
     ({"templates": ["a {}\n"]}, "a template contains control characters"),
     ({"templates": ["a photo"]}, "'a photo' must contain {} exactly once"),
     ({"templates": ["{} and {}"]}, "'{} and {}' must contain {} exactly once"),
     ({"templates": ["a {0}"]}, "'a {0}' must contain {} exactly once"),
     ({"score": "msp"}, "there is no score 'msp'; choose one of mcm"),
+    ({"score": ["mcm"]}, "there is no score ['mcm']"),
     ({"score": "MCM"}, "there is no score 'MCM'"),
     *(
         ({"temperature": bad}, "temperature must be a number from 1e-06 to 1e+06")

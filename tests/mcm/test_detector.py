@@ -232,6 +232,12 @@ def test_a_matrix_that_is_not_one_unit_row_a_concept_is_refused(matrix: Vectors,
         Detector(define(["cat", "dog"]), "f", matrix)
 
 
+@pytest.mark.parametrize("matrix", [[CAT, DOG], None, "matrix", np.array([["a", "b"]] * 2), np.eye(2) > 0])
+def test_a_matrix_that_is_no_array_of_numbers_is_refused(matrix: Any) -> None:
+    with pytest.raises(InvalidEmbeddings, match=r"the matrix must be a numpy array of numbers, not .*unit_"):
+        Detector(define(["cat", "dog"]), "f", matrix)
+
+
 # ---- best_first
 
 tied = st.sampled_from([-1.0, -0.0, 0.0, 0.5, 1.0]) | st.floats(-1, 1)

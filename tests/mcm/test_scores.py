@@ -1,6 +1,7 @@
 """One contract for every score, and agreement with the values of the authors' own code."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,6 +190,15 @@ def test_a_thousand_concepts_keep_the_ranking_that_float32_would_lose() -> None:
     worse, better = SCORES["mcm"].function(similarities, 1.0)
     assert worse < better
     assert np.float32(worse) == np.float32(better)
+
+
+@every_score
+@pytest.mark.parametrize("temperature", [0, -1.0, 1e-320, float("nan"), float("inf"), None, "cold"])
+def test_a_temperature_that_would_give_no_number_is_refused(score: Score, temperature: Any) -> None:
+    with pytest.raises(InvalidDefinition, match="temperature must be a number from 1e-06 to 1e\\+06, not"):
+        score.function([[0.3, 0.1]], temperature)
+    with pytest.raises(InvalidDefinition, match="temperature must be"):
+        probabilities([[0.3, 0.1]], temperature)
 
 
 def test_an_unknown_score_is_refused_by_name_with_the_choices() -> None:
