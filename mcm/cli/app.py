@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -58,7 +59,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
-    sys.exit(_run())
+    code = _run()
+    if code == INTERRUPTED:
+        _leave_at_once()
+    sys.exit(code)
 
 
 def _run() -> int:
@@ -79,6 +83,14 @@ def _run() -> int:
     except McmError as error:
         return _fail(str(error))
     return code if isinstance(code, int) else 0
+
+
+def _leave_at_once() -> None:
+    """End without waiting for threads that read a file or an answer which may never come."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # nobody reads it any more
+            stream.flush()
+    os._exit(INTERRUPTED)
 
 
 def _next_step(error: ClientError) -> str:

@@ -3,8 +3,8 @@
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
+from concurrent.futures import CancelledError, Future
 from contextlib import aclosing
 from functools import partial
 from typing import TypeVar
@@ -48,18 +48,16 @@ class Session:
     def pieces(self, batch: Batch[A, R], items: Iterable[Item]) -> Generator[Piece[A, R], None, None]:
         """Rows for all items, in order. Items are taken as requests have room for them, in this thread."""
         abandoned = threading.Event()
-        pool = ThreadPoolExecutor(self._max_in_flight, thread_name_prefix="mcm-client")
         running: deque[Future[list[Piece[A, R]]]] = deque()
         try:
             for chunk in _chunks(batch, items):
-                running.append(pool.submit(self._pieces_of, batch, chunk, abandoned))
+                running.append(_started(partial(self._pieces_of, batch, chunk, abandoned)))
                 while len(running) >= self._max_in_flight or (running and running[0].done()):
                     yield from running.popleft().result()
             while running:
                 yield from running.popleft().result()
         finally:
             abandoned.set()
-            pool.shutdown(wait=False, cancel_futures=True)
 
     def _pieces_of(self, batch: Batch[A, R], chunk: Chunk, abandoned: threading.Event) -> list[Piece[A, R]]:
         if not chunk.sound:
@@ -127,6 +125,24 @@ class AsyncSession:
                 return [left]
             return [piece for half in left for piece in await self._pieces_of(batch, half)]
         return [batch.answered(chunk, answer)]
+
+
+def _started(work: Callable[[], A]) -> Future[A]:
+    """The outcome to come of `work`, in a thread of its own.
+
+    A daemon, which no pool's threads are: the interpreter does not wait for it when the program ends, and
+    an answer may take minutes.
+    """
+    future: Future[A] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # whatever it is, it belongs to the one who waits
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="mcm-client", daemon=True).start()
+    return future
 
 
 def _sleep(abandoned: threading.Event, seconds: float) -> None:

@@ -174,8 +174,8 @@ class AsyncClient:
     def score_once(
         self,
         images: Images,
-        concepts: Concepts,
         *,
+        concepts: Concepts,
         templates: Sequence[str] | None = None,
         score: wire.ScoreName | None = None,
         temperature: float | None = None,

@@ -188,8 +188,8 @@ class Client:
     def score_once(
         self,
         images: Iterable[NamedImage],
-        concepts: Concepts,
         *,
+        concepts: Concepts,
         templates: Sequence[str] | None = None,
         score: wire.ScoreName | None = None,
         temperature: float | None = None,

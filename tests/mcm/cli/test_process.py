@@ -3,6 +3,7 @@
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,46 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing_behind(here: Path) -> None:
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
     assert os.listdir() == ["never.png"]
+
+
+@pytest.mark.parametrize("judge", [["--detector", "pets"], ["--concepts", "cat,dog"]])
+def test_ctrl_c_does_not_wait_for_a_server_that_never_answers(here: Path, judge: list[str]) -> None:
+    paint(here / "red.png", (1, 0, 0))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        process = subprocess.Popen(
+            [*MCM, "score", "red.png", *judge, "--server", url],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+        with silent.accept()[0] as connection:
+            assert connection.recv(1)  # the request has arrived
+            process.send_signal(signal.SIGINT)
+            try:
+                _, told = process.communicate(timeout=20)  # it waits 60 s for an answer
+            finally:
+                process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in told
+
+
+def test_ctrl_c_does_not_wait_for_a_file_that_never_ends(here: Path) -> None:
+    os.mkfifo("never.png")
+    process = subprocess.Popen(
+        [*FAKE_MCM, "score", "never.png", "--concepts", "red,green"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    with open("never.png", "wb"):  # waits until the command reads the image, and stays open
+        process.send_signal(signal.SIGINT)
+        try:
+            _, told = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in told
 
 
 def test_help_loads_no_torch_no_http_and_no_rich_tables() -> None:

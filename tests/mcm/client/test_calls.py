@@ -174,7 +174,7 @@ def test_require_verdict_is_the_clients_unless_the_call_says(
 def test_a_one_shot_score_sends_its_definition_and_asks_for_no_verdict(connect: Connect) -> None:
     service = FakeService()
     results = connect(service, require_verdict=True).score_once(
-        [b"abc"], ["cat", '["dog"]'], templates=["[{}]"], score="energy", temperature=0.01, top_k=1
+        [b"abc"], concepts=["cat", '["dog"]'], templates=["[{}]"], score="energy", temperature=0.01, top_k=1
     )
     assert [r.score for r in results] == [3]
     assert service.roads == ["POST /v1/score"]
@@ -185,6 +185,15 @@ def test_a_one_shot_score_sends_its_definition_and_asks_for_no_verdict(connect: 
         "temperature": "0.01",
         "top_k": "1",
     }
+
+
+def test_a_one_shot_score_takes_concepts_by_name_only_so_that_they_cannot_pass_for_images(
+    connect: Connect,
+) -> None:
+    service = FakeService()
+    with pytest.raises(TypeError, match="positional"):
+        connect(service).score_once(["cat", "dog"], ["a.jpg", "b.jpg"])
+    assert service.asked == []
 
 
 def test_many_detectors_answer_row_by_row(connect: Connect) -> None:

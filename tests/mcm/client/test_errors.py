@@ -187,7 +187,7 @@ def test_arguments_outside_the_contract_are_refused_before_they_are_sent(connect
         lambda: client.embed_texts("one text"),
         lambda: client.embed_texts([1]),
         lambda: client.embed_texts(["\udc80"]),
-        lambda: client.score_once([b"x"], ["\udc80"]),
+        lambda: client.score_once([b"x"], concepts=["\udc80"]),
         lambda: list(client.score_embeddings("pets", [[1.0, float("nan")]], "fake-1")),
         lambda: list(client.score_embeddings("pets", [["one"]], "fake-1")),
     ]

@@ -1,7 +1,10 @@
 """The clients over a real network: lost connections, slow answers, proxies."""
 
 import http.server
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -173,6 +176,35 @@ def test_a_refusal_in_the_middle_of_an_upload_is_read(connect: Connect) -> None:
         (result,) = connect(base_url=url, max_retries=0).score("pets", [bytes(8 * 2**20)])
         thread.join(30)
     assert result.error.code == "too-large"
+
+
+SCRIPT = """
+from mcm.client import Client
+
+with Client("{url}", timeout=600) as client:
+    print("scoring", flush=True)
+    list(client.score("pets", [b"x"] * 100))
+"""
+
+
+def test_a_script_that_ends_does_not_wait_for_answers_on_their_way() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        script = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT.format(url=url)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with silent.accept()[0] as connection:
+            assert connection.recv(1)  # the request has arrived
+            script.send_signal(signal.SIGINT)
+            try:
+                _, told = script.communicate(timeout=30)
+            finally:
+                script.kill()
+    assert script.returncode == -signal.SIGINT
+    assert told.rstrip().endswith("KeyboardInterrupt")
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
