@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
@@ -25,6 +26,7 @@ from app.store import StoreUnavailable
 from mcm.encoders import Encoder
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
+log = structlog.get_logger("mcm.app")
 EXAMPLE = Path("examples/cat.jpg")
 
 
@@ -40,6 +42,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop."""
+        log.info("stopping")
         self._app.state.stopping_since = time.monotonic()
         await super().shutdown(sockets)
 
