@@ -33,20 +33,41 @@ class Service:
     faults: Faults
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    """A service with one loaded detector, `a`, whose threshold is 0.302."""
-    faults = Faults(tmp_path / "fault")
+@contextmanager
+def started(folder: Path) -> Iterator[Service]:
+    """A service with one loaded detector, `a`; at the end it must still answer."""
+    faults = Faults(folder / "fault")
     with (
-        running(tmp_path, COMMAND, test_fault=faults.file) as server,
+        running(folder, COMMAND, test_fault=faults.file) as server,
         httpx.Client(base_url=server.url, trust_env=False, timeout=60) as http,
     ):
         create(http, "a", STORED)
         calibrate(http, "a")
-        yield Service(server, http, tmp_path / "mcm.db", faults)
+        yield Service(server, http, folder / "mcm.db", faults)
         assert_serves(http)
         assert http.get("/readyz").status_code == 200
         assert 'status="500"' not in http.get("/metrics").text
+
+
+@pytest.fixture(scope="module")
+def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with started(tmp_path_factory.mktemp("store")) as service:
+        yield service
+
+
+@pytest.fixture
+def service(shared_service: Service) -> Service:
+    """A service whose store recovers after the test; the threshold of `a` is 0.302."""
+    calibrate(shared_service.http, "a")
+    assert score(shared_service.http)["threshold"] == 0.302
+    return shared_service
+
+
+@pytest.fixture
+def doomed(tmp_path: Path) -> Iterator[Service]:
+    """The same for a test after which the store does not recover."""
+    with started(tmp_path) as service:
+        yield service
 
 
 def score(http: httpx.Client) -> Any:
@@ -163,22 +184,22 @@ def test_a_store_that_is_locked_delays_writers_and_nobody_else(service: Service)
 # ---- removed
 
 
-def test_a_store_that_is_removed_takes_no_write_that_would_be_lost(service: Service) -> None:
-    service.database.unlink()
-    assert_scores_from_memory(service.http)
-    assert_no_write(service.http, "removed or replaced")
-    assert_problem(service.http.get("/v1/detectors"), 503, "store-unavailable")
-    assert not service.database.exists(), "no empty one is made in its place"
+def test_a_store_that_is_removed_takes_no_write_that_would_be_lost(doomed: Service) -> None:
+    doomed.database.unlink()
+    assert_scores_from_memory(doomed.http)
+    assert_no_write(doomed.http, "removed or replaced")
+    assert_problem(doomed.http.get("/v1/detectors"), 503, "store-unavailable")
+    assert not doomed.database.exists(), "no empty one is made in its place"
 
 
-def test_a_store_that_is_replaced_is_not_mixed_with_the_old_one(service: Service, tmp_path: Path) -> None:
-    with sqlite3.connect(service.database) as connection:
+def test_a_store_that_is_replaced_is_not_mixed_with_the_old_one(doomed: Service, tmp_path: Path) -> None:
+    with sqlite3.connect(doomed.database) as connection:
         connection.execute("VACUUM INTO ?", (str(tmp_path / "copy.db"),))
     connection.close()
-    assert write(service.http, 0.7).status_code == 200
-    os.replace(tmp_path / "copy.db", service.database)
-    assert_no_write(service.http, "removed or replaced")
-    answer = score(service.http)
+    assert write(doomed.http, 0.7).status_code == 200
+    os.replace(tmp_path / "copy.db", doomed.database)
+    assert_no_write(doomed.http, "removed or replaced")
+    answer = score(doomed.http)
     assert answer["threshold"] == 0.7
     assert [warning["code"] for warning in answer["warnings"]] == ["store-unreachable"]
 
