@@ -157,13 +157,15 @@ def test_serve_is_the_service_even_beside_an_app_folder_and_takes_signals(here: 
         env=environment() | {"PYTHONPATH": ""},
     )
     assert process.stdout is not None
-    first = process.stdout.readline()
-    assert " at http://127.0.0.1:" in first
-    assert any("startup complete" in line for line in process.stdout)
-    process.terminate()
-    rest = process.stdout.read()
-    process.stdout.close()
-    assert process.wait(60) == 0, rest
+    try:
+        first = process.stdout.readline()
+        assert " at http://127.0.0.1:" in first
+        assert any("] ready " in line for line in process.stdout)
+        process.terminate()
+        rest, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, rest
 
 
 @pytest.mark.parametrize("spec", ["builtin", RANDOM])
