@@ -143,19 +143,27 @@ def import_(
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Its name on the server; default: the file's name.")
     ] = None,
+    replace: Replace = False,
     server: options.AnyServer = None,
 ) -> None:
-    """Make or replace a detector on a server from a file; its certificate comes with it.
+    """Make a detector on a server from a file; its certificate comes with it.
 
     \b
     mcm detector import pets.json
     mcm detector import pets.json --name pets-2026
+    mcm detector import pets.json --replace
     """
     from mcm.cli import local
 
     parsed = local.parse_detector(file)
+    target = name or _name_from(file)
     with _connect(server) as client:
-        stored = client.import_detector(name or _name_from(file), parsed)
+        if not replace and target in (known.name for known in client.detectors()):
+            raise InvalidInput(
+                f"there is a detector {target!r} on the server; --replace puts this file in its place, "
+                "--name NAME beside it"
+            )
+        stored = client.import_detector(target, parsed)
     _say(stored.warnings)
     state = "not calibrated" if stored.certificate is None else f"threshold {stored.certificate.threshold!r}"
     print(f"imported {stored.name}: {len(stored.definition.concepts)} concepts, {state}")

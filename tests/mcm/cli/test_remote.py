@@ -151,5 +151,9 @@ def test_a_file_s_name_becomes_the_detector_s(remote: Run, here: Path) -> None:
     remote("detector", "create", "--detector-file", "My Pets (2).json", "--concepts", "red,green")
     ended = remote("detector", "import", "My Pets (2).json")
     assert ended.out == "imported my-pets-2: 2 concepts, not calibrated\n"
+    again = remote("detector", "import", "My Pets (2).json")
+    assert again.code == 2
+    assert "--replace" in again.err
+    assert remote("detector", "import", "My Pets (2).json", "--replace").code == 0
     ended = remote("detector", "import", "My Pets (2).json", "--name", "other")
     assert ended.out == "imported other: 2 concepts, not calibrated\n"
