@@ -12,6 +12,7 @@ from PIL import Image
 
 from mcm.embeddings import Vectors
 from mcm.encoders.fingerprint import fingerprint
+from mcm.encoders.fused import fuse
 from mcm.encoders.preprocessing import Preprocessing, from_open_clip
 from mcm.encoders.protocol import Pixels
 from mcm.encoders.runtime import (
@@ -24,6 +25,7 @@ from mcm.encoders.runtime import (
 )
 from mcm.encoders.spec import ClipSpec
 from mcm.encoders.state_dict import OPENAI_ENTRIES, load_into, read_shapes
+from mcm.encoders.text_tower import encode_ids
 from mcm.encoders.tokens import Tokens
 from mcm.encoders.weights import Weights, find_weights
 from mcm.errors import EncoderLoadError
@@ -46,12 +48,13 @@ class ClipEncoder:
         fingerprint: str,
         dim: int,
         note: str,
+        activation: str,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
         self.name, self.fingerprint, self.dim, self.note = name, fingerprint, dim, note
         self.device, self.dtype = str(device), str(dtype).removeprefix("torch.")
-        self.activation = activation_of(model)
+        self.activation = activation
         self.image_size = preprocessing.crop[0]
         self.max_text_tokens = tokens.context_length
         self._model, self._tokens, self._preprocessing = model, tokens, preprocessing
@@ -68,10 +71,14 @@ class ClipEncoder:
         return self._embed("encoding images", lambda: self._model.encode_image(self._normalise(pixels)))
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        """See `Encoder.encode_texts`; runs in batches of 64."""
-        batches = [texts[i : i + TEXT_BATCH] for i in range(0, len(texts), TEXT_BATCH)]
-        rows = [np.empty((0, self.dim), dtype=np.float32), *(self._encode_texts(b) for b in batches)]
-        return np.concatenate(rows)
+        """See `Encoder.encode_texts`; runs in batches of 64, each of texts of about one length."""
+        rows = np.empty((len(texts), self.dim), dtype=np.float32)
+        with encoder_errors("encoding texts"):
+            by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        for start in range(0, len(texts), TEXT_BATCH):
+            batch = by_length[start : start + TEXT_BATCH]
+            rows[batch] = self._encode_texts([texts[i] for i in batch])
+        return rows
 
     def truncated(self, texts: Sequence[str]) -> list[bool]:
         """See `Encoder.truncated`; the start and end tokens count."""
@@ -84,7 +91,7 @@ class ClipEncoder:
 
     def _encode_texts(self, texts: Sequence[str]) -> Vectors:
         return self._embed(
-            "encoding texts", lambda: self._model.encode_text(self._tokens.ids(texts).to(self.device))
+            "encoding texts", lambda: encode_ids(self._model, self._tokens.ids(texts).to(self.device))
         )
 
     @staticmethod
@@ -107,14 +114,18 @@ def load_clip(spec: ClipSpec, device: str) -> ClipEncoder:
         model = _build(spec, weights, dtype)
         tokens = Tokens(open_clip.get_tokenizer(spec.architecture))
         preprocessing = from_open_clip(open_clip.get_model_preprocess_cfg(model))
+        identity = _fingerprint(config, weights, model, tokens, preprocessing, dtype)
+        activation = activation_of(model)
+        fuse(model.to(target))  # last: what it replaces has neither weights nor activation to look at
     return ClipEncoder(
-        model.to(target),
+        model,
         tokens,
         preprocessing,
         name=spec.text,
-        fingerprint=_fingerprint(config, weights, model, tokens, preprocessing, dtype),
+        fingerprint=identity,
         dim=int(config["embed_dim"]),
         note=weights.note,
+        activation=activation,
         device=target,
         dtype=dtype,
     )
