@@ -34,7 +34,8 @@ class Verdict:
 
     `score`: higher is more in-distribution. `lift`: k * score, 1.0 = no preference (`mcm` only).
     `p_value`: see `Calibration.p_values`, None without calibration scores. `is_ood`: score < threshold,
-    None without a threshold. `concept` is the most similar one, `top` the most similar ones, best first.
+    None without a threshold; per concept, `threshold` is that of `concept`. `concept` is the most similar
+    one, `top` the most similar ones, best first.
     """
 
     score: float
@@ -79,7 +80,7 @@ class Detector:
 
     @property
     def threshold(self) -> float | None:
-        """The threshold in force, or None."""
+        """The threshold in force, or None; per concept, see `Certificate.threshold_for`."""
         certificate = self.calibration.certificate
         return None if certificate is None else certificate.threshold
 
@@ -155,13 +156,14 @@ class Detector:
         return cosines.astype(np.float32).clip(-1, 1).astype(np.float64)
 
     def _judge_block(self, similarities: Floats, top_k: int) -> Iterator[Verdict]:
-        names, threshold = self.definition.names, self.threshold
+        names, certificate = self.definition.names, self.calibration.certificate
         scores = self._score(similarities)
-        p_values = self.calibration.p_values(scores)
         p = probabilities(similarities, self.definition.temperature)
         order = best_first(similarities, max(top_k, 1))
+        p_values = self.calibration.p_values(scores, [names[j] for j in order[:, 0]])
         lift = len(names) if self.definition.score == "mcm" else None
         for i, score in enumerate(scores.tolist()):
+            threshold = None if certificate is None else certificate.threshold_for(names[order[i, 0]])
             yield Verdict(
                 score=score,
                 lift=None if lift is None else lift * score,

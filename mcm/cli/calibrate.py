@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, cast
 
 import typer
 
-from mcm.calibration import DEFAULT_FALSE_ALARM_RATE, DEFAULT_METHOD, METHODS, Calibration, manual
+from mcm.calibration import Calibration, manual
 from mcm.calibration import calibrate as calibrate_scores
 from mcm.cli import options
 from mcm.errors import InvalidInput
+from mcm.thresholds import DEFAULT_FALSE_ALARM_RATE, DEFAULT_METHOD, METHODS
 
 if TYPE_CHECKING:
     from mcm import wire

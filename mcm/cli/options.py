@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from mcm.calibration import DEFAULT_FALSE_ALARM_RATE, DEFAULT_METHOD, METHODS
 from mcm.definition import Concept, Definition, define
 from mcm.errors import InvalidInput
 from mcm.scores import SCORES
+from mcm.thresholds import DEFAULT_FALSE_ALARM_RATE, DEFAULT_METHOD, METHODS
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 DEFAULT_ENCODER = "builtin"

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta
 
-from mcm.calibration import METHODS, UNCALIBRATED, Calibration, Certificate, calibrate, manual
+from mcm.calibration import UNCALIBRATED, Calibration, Certificate, calibrate, manual
 from mcm.errors import InvalidInput, TooFewScores
 from mcm.scores import Floats
+from mcm.thresholds import METHODS
 
 decimal_rates = st.integers(1, 999).map(lambda thousandths: thousandths / 1000)
 
@@ -208,15 +209,17 @@ def test_a_rate_outside_zero_to_one_is_refused(rate: float) -> None:
         calibrate(np.zeros(100), "hash", false_alarm_rate=rate)
 
 
-@pytest.mark.parametrize("rate", ["0.05", None, [0.05], 1j])
+@pytest.mark.parametrize("rate", ["0.05", [0.05], 1j])
 def test_a_rate_that_is_no_number_is_refused(rate: Any) -> None:
     with pytest.raises(InvalidInput, match="false_alarm_rate must be a number, not"):
         calibrate(np.zeros(100), "hash", false_alarm_rate=rate)
 
 
-@pytest.mark.parametrize("method", ["magic", None, ["paper"]])
+@pytest.mark.parametrize("method", ["magic", 1, ["paper"]])
 def test_an_unknown_method_is_refused_with_the_choices(method: Any) -> None:
-    with pytest.raises(InvalidInput, match=r"no calibration method .*; choose one of split-conformal, paper"):
+    with pytest.raises(
+        InvalidInput, match=r"no calibration method .*; choose one of split-conformal, pac, paper"
+    ):
         calibrate(np.zeros(100), "hash", method=method)
 
 
@@ -233,7 +236,7 @@ def test_a_manual_threshold_promises_nothing() -> None:
     made = manual(np.float32(0.5), "hash")  # type: ignore[arg-type]
     assert made.certificate is not None
     assert type(made.certificate.threshold) is float
-    known = {"threshold": 0.5, "method": "manual", "n": 0, "definition_hash": "hash"}
+    known = {"threshold": 0.5, "method": "manual", "n": 0, "definition_hash": "hash", "concepts": ()}
     values = dataclasses.asdict(made.certificate)
     assert values.pop("created_at").tzinfo is UTC
     assert values == {**dict.fromkeys(values), **known}
