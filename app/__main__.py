@@ -28,6 +28,9 @@ from mcm.encoders import Encoder
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 log = structlog.get_logger("mcm.app")
 EXAMPLE = Path("examples/cat.jpg")
+# A forward is some hundred calls of torch, and behind each the model thread takes the interpreter's lock back
+# from the threads that read requests; Python's 5 ms of patience would leave the processor idle meanwhile.
+SWITCH_S = 20e-6
 
 
 class Server(uvicorn.Server):
@@ -85,6 +88,7 @@ def main(encoder: Encoder | None = None) -> int:
 
 
 def _serve(settings: Settings, listener: socket.socket, encoder: Encoder | None) -> int:
+    sys.setswitchinterval(SWITCH_S)
     fatal: list[Exception] = []
 
     def on_fatal(error: Exception) -> None:

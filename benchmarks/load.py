@@ -12,17 +12,23 @@ BOUNDARY = b"mcm-benchmark"
 
 @dataclass
 class Load:
-    """What a run saw: latencies of the answered requests in seconds, by status; generator's CPU seconds."""
+    """What a run saw: latencies of the answered requests in seconds, by status; generator's CPU seconds.
+
+    `begun` and `ended`: when the last answer before the window and the last one in it came. Answers come in
+    bursts, a batch at a time: between two of them the rate does not depend on where the window's edges fall.
+    """
 
     seconds: float = 0.0
     cpu_s: float = 0.0
+    begun: float = 0.0
+    ended: float = 0.0
     latencies: list[float] = field(default_factory=list)
     statuses: dict[int, int] = field(default_factory=dict)
 
     @property
     def per_second(self) -> float:
         """Answered requests a second."""
-        return len(self.latencies) / self.seconds
+        return len(self.latencies) / (self.ended - self.begun) if self.latencies else 0.0
 
     @property
     def cpu_share(self) -> float:
@@ -56,8 +62,8 @@ def run(port: int, requests: Sequence[bytes], *, clients: int, warm_s: float, se
 
 
 async def _run(port: int, requests: Iterator[bytes], clients: int, warm_s: float, seconds: float) -> Load:
-    load = Load()
     start = time.perf_counter() + warm_s
+    load = Load(begun=start, ended=start)
     end = start + seconds
     cpu = {}
 
@@ -80,7 +86,10 @@ async def _client(port: int, requests: Iterator[bytes], load: Load, start: float
         await writer.drain()
         status = await read_answer(reader)
         now = time.perf_counter()
-        if start <= now < end:
+        if now < start:
+            load.begun = now
+        elif now < end:
+            load.ended = now
             load.statuses[status] = load.statuses.get(status, 0) + 1
             if status == 200:
                 load.latencies.append(now - sent)

@@ -1,24 +1,17 @@
 """The service that a tutorial would write: FastAPI, a sync endpoint, one image a forward."""
 
-import sys
-
 import uvicorn
 from fastapi import FastAPI, UploadFile
 
-from mcm import build_detector, define, load_encoder, load_image
+from benchmarks.rivals.scorers import Scorer, arguments
 
 
-def make(spec: str, concepts: list[str]) -> FastAPI:
-    encoder = load_encoder(spec)
-    detector = build_detector(define(concepts), encoder)
-    encoder.warmup()
+def make(scorer: Scorer) -> FastAPI:
     app = FastAPI()
 
     @app.post("/score")
     def score(images: UploadFile) -> dict[str, object]:
-        pixels = encoder.prepare(load_image(images.file.read()))
-        verdict = detector.judge(encoder.encode_images(pixels[None]))[0]
-        return {"score": verdict.score, "concept": verdict.concept}
+        return scorer.scores([scorer.prepare(images.file.read())])[0]
 
     @app.get("/readyz")
     def ready() -> str:
@@ -28,5 +21,5 @@ def make(spec: str, concepts: list[str]) -> FastAPI:
 
 
 if __name__ == "__main__":
-    spec, port, *concepts = sys.argv[1:]
-    uvicorn.run(make(spec, concepts), port=int(port), log_level="error")
+    make_scorer, port = arguments()
+    uvicorn.run(make(make_scorer()), port=port, log_level="error")
