@@ -32,7 +32,7 @@ def metrics(id_scores: ArrayLike, ood_scores: ArrayLike) -> Metrics:
         from sklearn.metrics import average_precision_score, roc_auc_score
     except ImportError as error:
         raise MissingExtra("eval", "AUROC and AUPR") from error
-    id_, ood = _checked(id_scores, "ID scores"), _checked(ood_scores, "OOD scores")
+    id_, ood = checked_side(id_scores, "ID scores"), checked_side(ood_scores, "OOD scores")
     scores = np.concatenate([id_, ood])
     is_id = np.concatenate([np.ones(id_.size), np.zeros(ood.size)])
     return Metrics(
@@ -53,7 +53,7 @@ def fpr95(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
     Raises:
         InvalidInput: scores that are empty, or no vector of finite numbers.
     """
-    id_, ood = np.sort(_checked(id_scores, "ID scores")), _checked(ood_scores, "OOD scores")
+    id_, ood = np.sort(checked_side(id_scores, "ID scores")), checked_side(ood_scores, "OOD scores")
     thresholds = np.unique(np.concatenate([id_, ood[ood >= id_[0]]]))
     recall = (id_.size - np.searchsorted(id_, thresholds, side="left")) / id_.size
     chosen = thresholds[np.argmin(np.abs(recall - 0.95))]  # ascending: the first minimum is the lowest
@@ -68,12 +68,17 @@ def fpr95_ood_positive(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
     Raises:
         InvalidInput: scores that are empty, or no vector of finite numbers.
     """
-    id_, ood = _checked(id_scores, "ID scores"), np.sort(_checked(ood_scores, "OOD scores"))
+    id_, ood = checked_side(id_scores, "ID scores"), np.sort(checked_side(ood_scores, "OOD scores"))
     threshold = ood[-(-19 * ood.size // 20) - 1]  # the ceil(0.95 m)-th smallest, in whole numbers
     return float((id_ <= threshold).mean())
 
 
-def _checked(scores: ArrayLike, what: str) -> Floats:
+def checked_side(scores: ArrayLike, what: str) -> Floats:
+    """The scores of one side, ID or OOD, as finite float64 (n,), n >= 1.
+
+    Raises:
+        InvalidInput: they are anything else; the message starts with `what`.
+    """
     array = finite_scores(scores, what)
     if array.size == 0:
         raise InvalidInput(f"{what} must not be empty")
