@@ -24,17 +24,20 @@ class Scorer(Protocol):
 
 
 class OpenClip:
-    """open_clip's own model, transform and tokenizer; random weights, for `ARCHITECTURE/random:SEED`."""
+    """open_clip's own model, transform and tokenizer; random weights, for `ARCHITECTURE/random:SEED`.
+
+    `texts` are the embeddings (k, d) of the concepts.
+    """
 
     def __init__(self, spec: str, concepts: Sequence[str]) -> None:
         architecture, _, seed = spec.partition("/random:")
         torch.manual_seed(int(seed))
-        self._model, _, self._transform = open_clip.create_model_and_transforms(architecture)
-        self._model.eval()
+        self.model, _, self._transform = open_clip.create_model_and_transforms(architecture)
+        self.model.eval()
         self._concepts = concepts
         tokens = open_clip.get_tokenizer(architecture)([f"a photo of a {name}" for name in concepts])
         with torch.inference_mode():
-            self._texts = self._model.encode_text(tokens, normalize=True)
+            self.texts = self.model.encode_text(tokens, normalize=True)
 
     def prepare(self, file: bytes) -> Any:
         """See `Scorer`."""
@@ -43,8 +46,8 @@ class OpenClip:
     def scores(self, pixels: Sequence[Any]) -> list[dict[str, object]]:
         """See `Scorer`."""
         with torch.inference_mode():
-            images = self._model.encode_image(torch.stack(list(pixels)), normalize=True)
-            best, index = (images @ self._texts.T).softmax(dim=1).max(dim=1)
+            images = self.model.encode_image(torch.stack(list(pixels)), normalize=True)
+            best, index = (images @ self.texts.T).softmax(dim=1).max(dim=1)
         return [
             {"score": score, "concept": self._concepts[i]}
             for score, i in zip(best.tolist(), index.tolist(), strict=True)

@@ -84,7 +84,7 @@ class BuiltinEncoder:
         """The classifier's probabilities of the 1000 ImageNet classes: (n, 3, h, w) -> (n, 1000)."""
         with encoder_errors("encoding images"), torch.inference_mode():
             batch = self._normalise(pixels).contiguous(memory_format=torch.channels_last)
-            probabilities: Vectors = self._classifier(batch).softmax(dim=1).cpu().numpy()
+            probabilities: Vectors = self._classifier(batch)[: len(pixels)].softmax(dim=1).cpu().numpy()
             return probabilities
 
     def mix(self, probabilities: Vectors) -> Vectors:

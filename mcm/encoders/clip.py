@@ -68,7 +68,9 @@ class ClipEncoder:
         """See `Encoder.encode_images`."""
         if len(pixels) == 0:
             return np.empty((0, self.dim), dtype=np.float32)
-        return self._embed("encoding images", lambda: self._model.encode_image(self._normalise(pixels)))
+        return self._embed(
+            "encoding images", lambda: self._model.encode_image(self._normalise(pixels))[: len(pixels)]
+        )
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """See `Encoder.encode_texts`; runs in batches of 64, each of texts of about one length."""

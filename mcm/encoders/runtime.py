@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from mcm.embeddings import Vectors, unit_rows
 from mcm.encoders.preprocessing import Preprocessing
 from mcm.encoders.protocol import Pixels
+from mcm.encoders.staging import Staging
 from mcm.errors import EncoderError, EncoderLoadError, InvalidEmbeddings, McmError
 
 
@@ -36,11 +37,14 @@ def pick_device(device: str) -> torch.device:
 
 
 class Normaliser:
-    """Pixels (n, 3, h, w) uint8 -> (pixel / 255 - mean) / std on the device, in the model's dtype."""
+    """Pixels (n, 3, h, w) uint8 -> (pixel / 255 - mean) / std on the device, in the model's dtype.
+
+    On a GPU more rows may follow the n, see `Staging`.
+    """
 
     def __init__(self, preprocessing: Preprocessing, device: torch.device, dtype: torch.dtype) -> None:
         self._shape = (3, *preprocessing.crop)
-        self._device, self._dtype = device, dtype
+        self._staging, self._dtype = Staging(device), dtype
         self._mean = torch.tensor(preprocessing.mean, device=device).reshape(1, 3, 1, 1)
         self._std = torch.tensor(preprocessing.std, device=device).reshape(1, 3, 1, 1)
 
@@ -51,7 +55,7 @@ class Normaliser:
                 f"pixels must be uint8 (n, {', '.join(map(str, self._shape))}) as `prepare` gives them, "
                 f"not {pixels.dtype} {pixels.shape}"
             )
-        values = torch.tensor(pixels, device=self._device).float()
+        values = self._staging(pixels).float()
         return values.div_(255).sub_(self._mean).div_(self._std).to(self._dtype)
 
 
