@@ -176,11 +176,16 @@ class Catalog:
         return stored
 
     async def set_calibration(
-        self, name: str, definition_hash: str, calibration: Calibration, *, if_match: int | None
+        self,
+        name: str,
+        definition_hash: str,
+        change: Callable[[Calibration], Calibration],
+        *,
+        if_match: int | None,
     ) -> StoredDetector:
         """Replace a detector's calibration under the encoder that runs; see `Store.set_calibration`."""
         put = partial(self._store.set_calibration, name, self._encoder.fingerprint, definition_hash)
-        stored = await self._write(partial(put, calibration, if_match=if_match))
+        stored = await self._write(partial(put, change, if_match=if_match))
         self._remember(stored)
         return stored
 
@@ -302,4 +307,7 @@ def _seen(task: asyncio.Task[Vectors]) -> None:
 
 
 def _bytes(named: NamedDetector) -> int:
-    return int(named.detector.matrix.nbytes + named.detector.calibration.scores.nbytes) + 1024
+    scores = named.detector.calibration.scores.nbytes
+    if named.detector.calibration.groups is not None:
+        scores *= 4  # their pools, and the place of a concept's name for each
+    return int(named.detector.matrix.nbytes + scores) + 1024

@@ -97,6 +97,11 @@ class Calibration:
             checked_concepts(self.groups.concepts, scores.size)
             object.__setattr__(self, "groups", self.groups.ordered(order))
 
+    @property
+    def by_concept(self) -> bool:
+        """Whether the threshold in force depends on the image's concept."""
+        return self.certificate is not None and bool(self.certificate.concepts)
+
     @cached_property
     def pools(self) -> Pools:
         """Which scores an image is compared with."""

@@ -22,11 +22,20 @@ from mcm.definition import Definition, definition_from_json
 from mcm.detector import Detector
 from mcm.embeddings import Vectors
 from mcm.errors import InvalidDefinition, InvalidDetectorFile, InvalidInput
-from mcm.scores import Floats
+from mcm.mondrian import Groups
 
 SCHEMA_VERSION = 1
 MATRIX_TOLERANCE = 1e-4
-_CHECKED = ("false_alarm_rate", "confidence", "n", "k", "threshold", "expected_rate", "rate_interval")
+_CHECKED = (
+    "false_alarm_rate",
+    "confidence",
+    "n",
+    "k",
+    "threshold",
+    "expected_rate",
+    "rate_interval",
+    "concepts",
+)
 
 
 def write_detector_file(detector: Detector, encoder_name: str) -> str:
@@ -67,7 +76,7 @@ def parse_detector_file(text: str | bytes) -> wire.DetectorFile:
 
 def to_file(detector: Detector, encoder_name: str) -> wire.DetectorFile:
     """The detector in the shape of the HTTP contract. `encoder_name` is for people; the fingerprint binds."""
-    certificate = detector.calibration.certificate
+    certificate, groups = detector.calibration.certificate, detector.calibration.groups
     return wire.DetectorFile.model_validate(
         {
             "definition": detector.definition.to_json(),
@@ -76,6 +85,7 @@ def to_file(detector: Detector, encoder_name: str) -> wire.DetectorFile:
             "matrix": base64.b64encode(detector.matrix.astype("<f4").tobytes()).decode("ascii"),
             # + 0.0 makes every zero positive: sorting may swap 0.0 and -0.0, and the text must be stable
             "calibration_scores": (detector.calibration.scores + 0.0).tolist(),
+            "calibration_groups": None if groups is None else wire.Groups.model_validate(groups),
             "certificate": None if certificate is None else wire.Certificate.model_validate(certificate),
         }
     )
@@ -142,51 +152,65 @@ def _matrix(text: str, concepts: int, dim: int) -> Vectors:
 
 
 def _calibration(file: wire.DetectorFile, definition: Definition) -> Calibration:
-    scores = np.asarray(file.calibration_scores, dtype=np.float64)
+    given = _scores(file, definition)
     if file.certificate is None:
-        return Calibration(scores)
+        return given
     expected_hash = definition.hash(file.encoder.fingerprint)
     if file.certificate.definition_hash != expected_hash:
         raise InvalidDetectorFile(
             "the detector file's certificate belongs to another definition or encoder: its definition_hash "
             f"is not {expected_hash}; calibrate the detector again"
         )
-    return Calibration(scores, _certificate(file.certificate, scores))
+    found = _recomputed(file.certificate, given)
+    assert found.certificate is not None  # every method gives one
+    return replace(found, certificate=_agreed(file.certificate, found.certificate))
 
 
-def _certificate(claimed: wire.Certificate, scores: Floats) -> Certificate:
+def _scores(file: wire.DetectorFile, definition: Definition) -> Calibration:
+    """The scores with their concepts, which must be the definition's."""
+    groups = file.calibration_groups
+    if groups is not None and not set(groups.concepts) <= set(definition.names):
+        raise InvalidDetectorFile("the detector file's calibration has concepts that its definition lacks")
+    kept = None if groups is None else Groups(tuple(groups.concepts), groups.minimum)
+    try:
+        return Calibration(np.asarray(file.calibration_scores, dtype=np.float64), groups=kept)
+    except InvalidInput as error:
+        raise InvalidDetectorFile(f"the detector file's calibration is wrong: {error}") from error
+
+
+def _agreed(claimed: wire.Certificate, found: Certificate) -> Certificate:
     """The certificate that the scores give, if the file claims nothing else. Its words are always ours."""
-    given = _recomputed(claimed, scores)
     for name in _CHECKED:
-        claim, truth = getattr(claimed, name), getattr(given, name)
+        claim, truth = getattr(claimed, name), getattr(wire.Certificate.model_validate(found), name)
         if not _equal(claim, truth):
             raise InvalidDetectorFile(
                 f"the detector file's certificate claims {name} {claim!r:.60}, but the method "
-                f"{given.method!r} gives {truth} from its {scores.size} scores"
+                f"{found.method!r} gives {truth!r:.60} from its {found.n} scores"
             )
-    return replace(given, threshold=claimed.threshold, created_at=_utc(claimed.created_at))
+    return replace(found, threshold=claimed.threshold, created_at=_utc(claimed.created_at))
 
 
-def _recomputed(claimed: wire.Certificate, scores: Floats) -> Certificate:
+def _recomputed(claimed: wire.Certificate, given: Calibration) -> Calibration:
     try:
         if claimed.method == "manual":
-            calibration = manual(claimed.threshold, claimed.definition_hash, scores)
-        else:
-            calibration = calibrate(
-                scores,
-                claimed.definition_hash,
-                method=claimed.method,
-                false_alarm_rate=math.nan if claimed.false_alarm_rate is None else claimed.false_alarm_rate,
-            )
+            return manual(claimed.threshold, claimed.definition_hash, given.scores, given.groups)
+        return calibrate(
+            given.scores,
+            claimed.definition_hash,
+            method=claimed.method,
+            false_alarm_rate=math.nan if claimed.false_alarm_rate is None else claimed.false_alarm_rate,
+            confidence=claimed.confidence,
+            concepts=None if given.groups is None else given.groups.concepts,
+        )
     except InvalidInput as error:
         raise InvalidDetectorFile(f"the detector file's certificate cannot be true: {error}") from error
-    assert calibration.certificate is not None  # both functions set one
-    return calibration.certificate
 
 
 def _equal(claimed: Any, given: Any) -> bool:
     """Equal up to what another version of numpy or scipy may change in the last digits."""
-    if isinstance(claimed, tuple) and isinstance(given, tuple):
+    if isinstance(claimed, wire.Answer) and isinstance(given, wire.Answer):
+        claimed, given = tuple(dict(claimed).values()), tuple(dict(given).values())
+    if isinstance(claimed, tuple | list) and isinstance(given, tuple | list):
         return len(claimed) == len(given) and all(map(_equal, claimed, given))
     if isinstance(claimed, float) and isinstance(given, float):
         return math.isclose(claimed, given, rel_tol=1e-9)

@@ -13,6 +13,7 @@ from mcm.calibration import Certificate
 from mcm.detector import Verdict
 from mcm.encoders import Encoder
 from mcm.errors import McmError
+from mcm.mondrian import Groups
 
 Outcome = NDArray[np.float32] | McmError  # an image's embedding, or why there is none
 
@@ -60,6 +61,11 @@ def certificate(found: Certificate | None) -> wire.Certificate | None:
     return None if found is None else wire.Certificate.model_validate(found)
 
 
+def groups(found: Groups | None) -> wire.Groups | None:
+    """The concepts of calibration scores, or none."""
+    return None if found is None else wire.Groups.model_validate(found)
+
+
 def certificate_answer(
     stored: StoredDetector, warnings: Iterable[Advice], errors: list[wire.ImageProblem]
 ) -> wire.CertificateAnswer:
@@ -79,25 +85,28 @@ def results(
     names: Sequence[str | None],
     verdicts: Iterable[Verdict],
     request_id: str,
+    *,
+    per_concept: bool,
 ) -> list[wire.Result]:
     """One result an image, in order: its verdict, or its error in its place."""
     remaining = iter(verdicts)
     return [
         failed(i, name, outcome, request_id)
         if isinstance(outcome, McmError)
-        else succeeded(i, name, next(remaining))
+        else succeeded(i, name, next(remaining), per_concept)
         for i, (outcome, name) in enumerate(zip(outcomes, names, strict=True))
     ]
 
 
-def succeeded(index: int, name: str | None, verdict: Verdict) -> wire.Result:
-    """The result of an image that was scored."""
+def succeeded(index: int, name: str | None, verdict: Verdict, per_concept: bool) -> wire.Result:
+    """The result of an image that was scored; it says its threshold where each concept has its own."""
     return wire.Result(
         index=index,
         name=name,
         score=verdict.score,
         lift=verdict.lift,
         p_value=verdict.p_value,
+        threshold=verdict.threshold if per_concept else None,
         is_ood=verdict.is_ood,
         concept=verdict.concept,
         top=[wire.Match.model_validate(match) for match in verdict.top],

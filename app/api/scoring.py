@@ -23,7 +23,9 @@ from mcm import wire
 from mcm.advice import Advice
 from mcm.definition import check_text
 from mcm.detector import Detector
+from mcm.discoveries import with_discoveries
 from mcm.embeddings import unit_rows
+from mcm.fdr import require_p_values
 
 router = APIRouter(tags=["score"])
 MAX_MATCHES = 200_000  # in one answer, which is written in one piece: 20 MB, a fifth of a second
@@ -42,8 +44,7 @@ async def score(
 ) -> Response:
     """Score images, or embeddings of images, with a stored detector."""
     named = await service.catalog.get(name)
-    if body.options.require_verdict:
-        named.detector.require_threshold()
+    require_calibration([named.detector], body.options)
     require_images(body.uploads, body.options.embeddings, "embeddings")
     check_matches(len(body.uploads or body.options.embeddings or ()), 1, body.options.top_k)
     if body.options.embeddings is not None:
@@ -73,8 +74,7 @@ async def score_once(
     )
     matrix = await service.catalog.encode(definition, work.timings)
     detector = Detector(definition, service.encoder.fingerprint, matrix)
-    if body.options.require_verdict:
-        detector.require_threshold()
+    require_calibration([detector], body.options)
     names, outcomes = await images(body, service, work)
     warnings = await service.catalog.advisor.advice(definition)
     answer = await score_answer(detector, outcomes, names, body.options, work, service, warnings=warnings)
@@ -87,9 +87,7 @@ async def score_with_detectors(
     """One encode for all detectors; their answers in order."""
     check_matches(len(body.uploads), len(wanted), body.options.top_k)
     detectors = [await service.catalog.get(name) for name in wanted]
-    if body.options.require_verdict:
-        for named in detectors:
-            named.detector.require_threshold()
+    require_calibration([named.detector for named in detectors], body.options)
     names, outcomes = await images(body, service, work)
     answers = [
         await score_answer(named.detector, outcomes, names, body.options, work, service, named=named)
@@ -165,7 +163,7 @@ async def score_answer(
     def judge() -> wire.ScoreAnswer:
         with service.metrics.scoring(work):
             verdicts = detector.judge(rows_of(outcomes, service.encoder.dim), top_k=options.top_k)
-        return wire.ScoreAnswer(
+        answer = wire.ScoreAnswer(
             detector=named.stored.name if named else None,
             revision=named.stored.revision if named else None,
             definition_hash=detector.definition_hash,
@@ -173,13 +171,31 @@ async def score_answer(
             score_name=detector.definition.score,
             threshold=detector.threshold,
             warnings=convert.notices(named.warnings if named else warnings),
-            results=convert.results(outcomes, names, verdicts, work.request_id),
+            results=convert.results(
+                outcomes, names, verdicts, work.request_id, per_concept=detector.calibration.by_concept
+            ),
         )
+        if options.fdr is None:
+            return answer
+        return with_discoveries(answer, detector.calibration, options.fdr, options.fdr_method)
 
     answer = await anyio.to_thread.run_sync(judge)
     good = [result.is_ood for result in answer.results if result.error is None]
     service.metrics.count_verdicts(answer.detector, good)
     return answer
+
+
+def require_calibration(detectors: Sequence[Detector], options: wire.ScoreOptions) -> None:
+    """Refuse, before any work, to give verdicts or discoveries for want of a calibration.
+
+    Raises:
+        NotCalibrated: a detector has no threshold, or no calibration scores.
+    """
+    for detector in detectors:
+        if options.require_verdict:
+            detector.require_threshold()
+        if options.fdr is not None:
+            require_p_values(detector.calibration)
 
 
 def check_matches(images: int, detectors: int, top_k: int) -> None:

@@ -6,9 +6,10 @@ from datetime import datetime
 
 import numpy as np
 
-from mcm.calibration import UNCALIBRATED, Calibration, Certificate
+from mcm.calibration import UNCALIBRATED, Calibration, Certificate, ConceptThreshold
 from mcm.definition import Definition, definition_from_json
 from mcm.embeddings import Vectors
+from mcm.mondrian import Groups
 from mcm.scores import Floats
 
 _FLOAT32 = np.dtype("<f4")
@@ -95,12 +96,22 @@ def certificate_to_text(certificate: Certificate | None) -> str | None:
     return json.dumps(asdict(certificate) | {"created_at": certificate.created_at.isoformat()})
 
 
-def calibration_from_columns(scores: bytes | None, certificate: str | None) -> Calibration:
-    """The calibration that the columns hold; both are None where there is no row."""
+def groups_to_text(groups: Groups | None) -> str | None:
+    """The concepts of the scores as JSON text."""
+    return None if groups is None else json.dumps(asdict(groups), separators=(",", ":"))
+
+
+def calibration_from_columns(
+    scores: bytes | None, certificate: str | None, groups: str | None
+) -> Calibration:
+    """The calibration that the columns hold; all are None where there is no row."""
     if scores is None:
         return UNCALIBRATED
-    ascending = np.frombuffer(scores, dtype=_FLOAT64).astype(np.float64, copy=False)
-    return Calibration(ascending, None if certificate is None else _certificate_from_text(certificate))
+    return Calibration(
+        np.frombuffer(scores, dtype=_FLOAT64).astype(np.float64, copy=False),
+        None if certificate is None else _certificate_from_text(certificate),
+        None if groups is None else _groups_from_text(groups),
+    )
 
 
 def is_empty(calibration: Calibration) -> bool:
@@ -109,17 +120,32 @@ def is_empty(calibration: Calibration) -> bool:
 
 
 def same_calibration(one: Calibration, other: Calibration) -> bool:
-    """Whether scores and certificate are equal."""
-    return one.certificate == other.certificate and np.array_equal(one.scores, other.scores)
+    """Whether scores, their concepts and certificate are equal."""
+    return (one.certificate, one.groups) == (other.certificate, other.groups) and np.array_equal(
+        one.scores, other.scores
+    )
 
 
 def _certificate_from_text(text: str) -> Certificate:
     data = json.loads(text)
-    interval = data["rate_interval"]
+    concepts = data.get("concepts", ())  # version 0.1 wrote none
     return Certificate(
         **data
         | {
-            "rate_interval": None if interval is None else (interval[0], interval[1]),
+            "rate_interval": _interval(data["rate_interval"]),
             "created_at": datetime.fromisoformat(data["created_at"]),
+            "concepts": tuple(
+                ConceptThreshold(**entry | {"rate_interval": _interval(entry["rate_interval"])})
+                for entry in concepts
+            ),
         }
     )
+
+
+def _interval(pair: list[float] | None) -> tuple[float, float] | None:
+    return None if pair is None else (pair[0], pair[1])
+
+
+def _groups_from_text(text: str) -> Groups:
+    data = json.loads(text)
+    return Groups(tuple(data["concepts"]), data["minimum"])

@@ -14,6 +14,7 @@ from app.store.records import (
     certificate_to_text,
     definition_from_text,
     definition_to_text,
+    groups_to_text,
     is_empty,
     matrix_from_bytes,
     matrix_to_bytes,
@@ -59,6 +60,7 @@ def load(connection: Connection, name: str, fingerprint: str) -> StoredDetector 
             EncodingRow.dim,
             CalibrationRow.scores,
             CalibrationRow.certificate,
+            CalibrationRow.groups,
             elsewhere.label("calibrated_elsewhere"),
         )
         .select_from(DetectorRow)
@@ -77,7 +79,7 @@ def load(connection: Connection, name: str, fingerprint: str) -> StoredDetector 
             created_at=row.created_at,
             updated_at=row.updated_at,
             matrix=None if row.matrix is None else matrix_from_bytes(row.matrix, row.k, row.dim),
-            calibration=calibration_from_columns(row.scores, row.certificate),
+            calibration=calibration_from_columns(row.scores, row.certificate, row.groups),
             calibrated_elsewhere=bool(row.calibrated_elsewhere),
         )
 
@@ -180,6 +182,7 @@ def put_calibration(connection: Connection, name: str, fingerprint: str, calibra
             fingerprint=fingerprint,
             scores=scores_to_bytes(calibration.scores),
             certificate=certificate_to_text(calibration.certificate),
+            groups=groups_to_text(calibration.groups),
         )
     )
 

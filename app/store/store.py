@@ -147,11 +147,11 @@ class Store(Database):
         name: str,
         fingerprint: str,
         definition_hash: str,
-        calibration: Calibration,
+        change: Callable[[Calibration], Calibration],
         *,
         if_match: int | None = None,
     ) -> StoredDetector:
-        """Replace the calibration under this encoder by one made under `definition_hash`.
+        """Replace the calibration under this encoder by what `change` makes of it under `definition_hash`.
 
         Raises:
             DefinitionMismatch: the detector's definition hash is another, maybe since a moment ago.
@@ -165,7 +165,7 @@ class Store(Database):
                     f"the scores were made under definition {definition_hash}, detector {name!r} has "
                     f"{current}; score the images again"
                 )
-            return calibration
+            return change(stored.calibration)
 
         return self.update_calibration(name, fingerprint, checked, if_match=if_match)
 

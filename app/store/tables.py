@@ -76,7 +76,10 @@ class EncodingRow(Base):
 
 
 class CalibrationRow(Base):
-    """A detector's calibration under one encoder: little-endian float64 scores, and a JSON certificate."""
+    """A detector's calibration under one encoder: little-endian float64 scores, and a JSON certificate.
+
+    `groups` is JSON too, and there where the calibration is per concept.
+    """
 
     __tablename__ = "calibrations"
 
@@ -86,3 +89,4 @@ class CalibrationRow(Base):
     fingerprint: Mapped[str] = mapped_column(Text, primary_key=True)
     scores: Mapped[bytes] = mapped_column(LargeBinary)
     certificate: Mapped[str | None] = mapped_column(Text)
+    groups: Mapped[str | None] = mapped_column(Text)

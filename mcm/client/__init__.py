@@ -31,6 +31,7 @@ from mcm.client.errors import (
     TooLarge,
     Unauthorized,
     Unavailable,
+    Uncalibrated,
     UnexpectedAnswer,
     UnsupportedMedia,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "TooLarge",
     "Unauthorized",
     "Unavailable",
+    "Uncalibrated",
     "UnexpectedAnswer",
     "UnsupportedMedia",
 ]

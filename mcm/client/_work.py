@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -11,7 +10,7 @@ from mcm.client import _requests as requests
 from mcm.client._batches import Batch, Limits, Piece
 from mcm.client._calls import Concepts, checked, detector_path, listed
 from mcm.client._images import Item
-from mcm.client.errors import DefinitionChanged, InvalidArgument, UnexpectedAnswer, error_class
+from mcm.client.errors import InvalidArgument
 
 EMBEDDINGS = Limits(10_000, 8 * 2**20)
 TEXTS = Limits(64, 2**20)
@@ -109,78 +108,6 @@ def answer_without_results(detector: wire.Detector) -> wire.ScoreAnswer:
         warnings=detector.warnings,
         results=[],
     )
-
-
-@dataclass
-class Tally:
-    """ID scores gathered from many chunks, to be posted once."""
-
-    definition_hash: str | None = None
-    scores: list[float] = field(default_factory=list)
-    errors: list[wire.ImageProblem] = field(default_factory=list)
-
-    def add(self, piece: Piece[wire.ScoreAnswer, wire.Result]) -> None:
-        """Take the scores of a piece.
-
-        Raises:
-            DefinitionChanged: they were made under another definition than those before.
-        """
-        if piece.answer is not None:
-            given = piece.answer.definition_hash
-            if self.definition_hash not in (None, given):
-                raise DefinitionChanged(
-                    f"the detector or its encoder changed while the images were scored (definition hash "
-                    f"{self.definition_hash}, then {given}); no threshold was set: calibrate again"
-                )
-            self.definition_hash = given
-        for (result,) in piece.rows:
-            self._take(result)
-
-    def _take(self, result: wire.Result) -> None:
-        if result.error is not None:
-            self.errors.append(wire.ImageProblem(index=result.index, name=result.name, error=result.error))
-        elif result.score is None:
-            raise UnexpectedAnswer(f"the result of image {result.index} has neither a score nor an error")
-        else:
-            self.scores.append(result.score)
-
-    def _require_scores(self) -> None:
-        if self.scores:
-            return
-        if not self.errors:
-            raise InvalidArgument("there is no image to calibrate with")
-        first = self.errors[0].error
-        raise error_class(first.status)(first, first.status, first.instance)
-
-    def request(self, options: wire.CalibrateRequest) -> wire.CalibrateRequest:
-        """All scores with the hash that made them, to be posted with the options.
-
-        Raises:
-            ApiError: every image was bad; the first one's error.
-            InvalidArgument: there were no images.
-        """
-        self._require_scores()
-        return options.model_copy(update={"scores": self.scores, "definition_hash": self.definition_hash})
-
-    def completed(self, answer: wire.CertificateAnswer) -> wire.CertificateAnswer:
-        """The certificate, with the images that could not be used."""
-        return answer.model_copy(update={"errors": self.errors})
-
-
-def calibration_options(
-    images: object, scores: Sequence[float] | None, definition_hash: str | None, **options: object
-) -> wire.CalibrateRequest:
-    """What to calibrate with, checked before the first image is scored.
-
-    Raises:
-        InvalidArgument: neither images nor scores, or both, or options that the contract does not allow.
-    """
-    if (images is None) == (scores is None):
-        raise InvalidArgument("calibrate with either images or scores")
-    if scores is None and definition_hash is not None:
-        raise InvalidArgument("definition_hash goes with scores, not with images")
-    given = None if scores is None else list(scores)
-    return checked(wire.CalibrateRequest, scores=given, definition_hash=definition_hash, **options)
 
 
 def _score_columns(answer: wire.ScoreAnswer) -> list[list[wire.Result]]:

@@ -1,7 +1,7 @@
 """The same client for asyncio: its methods and arguments are those of `Client`, described there."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -12,8 +12,10 @@ from mcm import wire
 from mcm.client import _requests as requests
 from mcm.client import _work as work
 from mcm.client._batches import Batch, Piece, R
+from mcm.client._calibration import Tally, calibration_options
 from mcm.client._calls import A, Concepts
 from mcm.client._connection import connection, require_at_least
+from mcm.client._discovery import Gathering
 from mcm.client._images import Item, NamedImage, load, require_many
 from mcm.client._sessions import AsyncSession
 from mcm.client.errors import ConnectionFailed, Unavailable
@@ -217,6 +219,23 @@ class AsyncClient:
         """As `Client.embed`."""
         return _results(self._pieces(work.embed(), images))
 
+    async def discover(
+        self,
+        name: str,
+        images: Images,
+        *,
+        q: float,
+        method: wire.FdrMethod = "benjamini-hochberg",
+        top_k: int = 3,
+    ) -> wire.ScoreAnswer:
+        """As `Client.discover`."""
+        gathering = Gathering(await self.detector(name), await self.calibration(name), q, method)
+        batch = work.score(name, top_k, require_verdict=False)
+        async with aclosing(self._pieces(batch, images)) as pieces:
+            async for piece in pieces:
+                gathering.add(piece)
+        return gathering.answer()
+
     async def embed_texts(self, texts: Iterable[str]) -> list[wire.EmbedResult]:
         """As `Client.embed_texts`."""
         pieces = self._session.pieces(work.embed_texts(), _in_turns(work.text_items(texts)))
@@ -231,18 +250,30 @@ class AsyncClient:
         *,
         scores: Sequence[float] | None = None,
         definition_hash: str | None = None,
-        method: wire.Method = "split-conformal",
-        false_alarm_rate: float = 0.05,
+        concepts: Sequence[str] | None = None,
+        method: wire.Method | None = None,
+        false_alarm_rate: float | None = None,
+        confidence: float | None = None,
+        per_concept: bool | None = None,
+        append: bool | None = None,
     ) -> wire.CertificateAnswer:
         """As `Client.calibrate`."""
-        options = work.calibration_options(
-            images, scores, definition_hash, method=method, false_alarm_rate=false_alarm_rate
+        options = calibration_options(
+            images,
+            scores,
+            definition_hash,
+            concepts=concepts,
+            method=method,
+            false_alarm_rate=false_alarm_rate,
+            confidence=confidence,
+            per_concept=per_concept,
+            append=append,
         )
         if images is None:
             return await self._session.send(requests.calibrate(name, options))
-        tally = work.Tally()
+        tally = Tally()
         batch = work.score(name, top_k=0, require_verdict=False)
-        async with aclosing(self._pieces(batch, images)) as pieces:
+        async with aclosing(self._pieces(batch, images, tally.see)) as pieces:
             async for piece in pieces:
                 tally.add(piece)
         return tally.completed(await self._session.send(requests.calibrate(name, tally.request(options))))
@@ -268,9 +299,12 @@ class AsyncClient:
     def _verdict(self, required: bool | None) -> bool:
         return self._require_verdict if required is None else required
 
-    def _pieces(self, batch: Batch[A, R], images: Images) -> AsyncGenerator[Piece[A, R], None]:
+    def _pieces(
+        self, batch: Batch[A, R], images: Images, see: Callable[[Item], Item] | None = None
+    ) -> AsyncGenerator[Piece[A, R], None]:
         require_many(images, (Iterable, AsyncIterable))
-        return self._session.pieces(batch, _loaded(images))
+        items = _loaded(images)
+        return self._session.pieces(batch, items if see is None else _seen(items, see))
 
     async def _answers(
         self, name: str, pieces: AsyncGenerator[work.ScorePiece, None]
@@ -289,6 +323,12 @@ async def _loaded(images: Images) -> AsyncGenerator[Item, None]:
     else:
         for image in images:
             yield await asyncio.to_thread(load, image)
+
+
+async def _seen(items: AsyncGenerator[Item, None], see: Callable[[Item], Item]) -> AsyncGenerator[Item, None]:
+    async with aclosing(items):
+        async for item in items:
+            yield see(item)
 
 
 async def _in_turns(items: Iterable[Item]) -> AsyncGenerator[Item, None]:

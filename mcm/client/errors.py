@@ -6,6 +6,7 @@ ClientError
 |   +-- Timeout                                         not in time
 +-- UnexpectedAnswer                                    an answer came that is not in the contract
 +-- DefinitionChanged (also mcm.errors.DefinitionMismatch)   the detector was replaced during the work
++-- Uncalibrated (also mcm.errors.NotCalibrated)        p-values were asked for, and there are none
 +-- ApiError                                            the server answered with an error
     +-- BadRequest 400          +-- Unauthorized 401        +-- Forbidden 403
     +-- NotFound 404            +-- RequestTimeout 408      +-- Conflict 409
@@ -18,7 +19,7 @@ Which error of a status it was, say a 409 for "not-calibrated" or for "name-take
 """
 
 from mcm import wire
-from mcm.errors import ClientError, DefinitionMismatch, InvalidInput
+from mcm.errors import ClientError, DefinitionMismatch, InvalidInput, NotCalibrated
 
 
 class InvalidArgument(ClientError, InvalidInput):
@@ -49,6 +50,10 @@ class UnexpectedAnswer(ClientError):
 
 class DefinitionChanged(ClientError, DefinitionMismatch):
     """The detector was replaced while its scores were being collected."""
+
+
+class Uncalibrated(ClientError, NotCalibrated):
+    """The detector has no calibration scores, and so no p-values."""
 
 
 class ApiError(ClientError):

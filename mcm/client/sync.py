@@ -1,6 +1,6 @@
 """The client that waits."""
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from types import TracebackType
 from typing import Self
@@ -11,9 +11,11 @@ from mcm import wire
 from mcm.client import _requests as requests
 from mcm.client import _work as work
 from mcm.client._batches import Batch, Piece, R
+from mcm.client._calibration import Tally, calibration_options
 from mcm.client._calls import A, Concepts
 from mcm.client._connection import connection, require_at_least
-from mcm.client._images import NamedImage, load, require_many
+from mcm.client._discovery import Gathering
+from mcm.client._images import Item, NamedImage, load, require_many
 from mcm.client._sessions import Session
 from mcm.client.errors import ConnectionFailed, Unavailable
 
@@ -226,6 +228,31 @@ class Client:
         batch = work.score_embeddings(name, fingerprint, top_k, self._verdict(require_verdict))
         return _results(self._session.pieces(batch, work.embedding_items(embeddings)))
 
+    def discover(
+        self,
+        name: str,
+        images: Iterable[NamedImage],
+        *,
+        q: float,
+        method: wire.FdrMethod = "benjamini-hochberg",
+        top_k: int = 3,
+    ) -> wire.ScoreAnswer:
+        """Judge all images together: of those whose `discovery` is True, on average at most `q` are ID.
+
+        It needs all p-values at once, so the whole answer comes at the end, with `fdr` and with a warning
+        where few discoveries are impossible.
+
+        Raises:
+            Uncalibrated: the detector has no calibration scores.
+            DefinitionChanged: the detector changed in the middle.
+        """
+        gathering = Gathering(self.detector(name), self.calibration(name), q, method)
+        batch = work.score(name, top_k, require_verdict=False)
+        with closing(self._pieces(batch, images)) as pieces:
+            for piece in pieces:
+                gathering.add(piece)
+        return gathering.answer()
+
     def embed(self, images: Iterable[NamedImage]) -> Iterator[wire.EmbedResult]:
         """Embed images: unit vectors."""
         return _results(self._pieces(work.embed(), images))
@@ -244,25 +271,41 @@ class Client:
         *,
         scores: Sequence[float] | None = None,
         definition_hash: str | None = None,
-        method: wire.Method = "split-conformal",
-        false_alarm_rate: float = 0.05,
+        concepts: Sequence[str] | None = None,
+        method: wire.Method | None = None,
+        false_alarm_rate: float | None = None,
+        confidence: float | None = None,
+        per_concept: bool | None = None,
+        append: bool | None = None,
     ) -> wire.CertificateAnswer:
         """Set a threshold from in-distribution images, any number of them, or from scores of such images.
 
-        Scores go with the `definition_hash` that made them. Images that cannot be used are in `errors`.
+        Scores go with the `definition_hash` that made them and, `per_concept`, with the most similar concept
+        of each. `method`: split-conformal (default), pac, with `confidence` (0.95), or paper; the
+        `false_alarm_rate` is 0.05 by default. `append` adds to the calibration in force, whose options stay
+        where none are given. Images that cannot be used are in `errors`, those to look at in `lowest`,
+        copies among them in `warnings`.
 
         Raises:
             ApiError: all images are bad (the first one's error), or the service refused.
             DefinitionChanged: the detector was replaced in the middle.
         """
-        options = work.calibration_options(
-            images, scores, definition_hash, method=method, false_alarm_rate=false_alarm_rate
+        options = calibration_options(
+            images,
+            scores,
+            definition_hash,
+            concepts=concepts,
+            method=method,
+            false_alarm_rate=false_alarm_rate,
+            confidence=confidence,
+            per_concept=per_concept,
+            append=append,
         )
         if images is None:
             return self._session.send(requests.calibrate(name, options))
-        tally = work.Tally()
+        tally = Tally()
         batch = work.score(name, top_k=0, require_verdict=False)
-        with closing(self._pieces(batch, images)) as pieces:
+        with closing(self._pieces(batch, images, tally.see)) as pieces:
             for piece in pieces:
                 tally.add(piece)
         return tally.completed(self._session.send(requests.calibrate(name, tally.request(options))))
@@ -288,9 +331,12 @@ class Client:
     def _verdict(self, required: bool | None) -> bool:
         return self._require_verdict if required is None else required
 
-    def _pieces(self, batch: Batch[A, R], images: Iterable[NamedImage]) -> Generator[Piece[A, R], None, None]:
+    def _pieces(
+        self, batch: Batch[A, R], images: Iterable[NamedImage], see: Callable[[Item], Item] | None = None
+    ) -> Generator[Piece[A, R], None, None]:
         require_many(images)
-        return self._session.pieces(batch, map(load, images))
+        items = map(load, images)
+        return self._session.pieces(batch, items if see is None else map(see, items))
 
     def _answers(self, name: str, pieces: Iterator[work.ScorePiece]) -> Iterator[wire.ScoreAnswer]:
         for piece in pieces:

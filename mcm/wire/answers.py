@@ -1,10 +1,11 @@
 """Every answer body."""
 
 from datetime import datetime
+from operator import not_
 
 from pydantic import Field
 
-from mcm.wire.base import Answer, ModelRef, Notice, Problem
+from mcm.wire.base import Answer, ModelRef, Notice, Problem, is_none
 from mcm.wire.requests import ConceptSpec
 
 
@@ -37,21 +38,39 @@ class Match(Answer):
 
 
 class Result(Answer):
-    """One image's score and verdict, or its error and null elsewhere."""
+    """One image's score and verdict, or its error and null elsewhere.
+
+    `threshold` is there where the calibration is per concept, `discovery` where `fdr` was asked for.
+    """
 
     index: int
     name: str | None
     score: float | None = None
     lift: float | None = None
     p_value: float | None = None
+    threshold: float | None = Field(default=None, exclude_if=is_none)
     is_ood: bool | None = None
+    discovery: bool | None = Field(default=None, exclude_if=is_none)
     concept: str | None = None
     top: list[Match] | None = None
     error: Problem | None = None
 
 
+class Fdr(Answer):
+    """What `discovery` means: the `discoveries` among `m` images have a false discovery rate of at most `q`.
+
+    `smallest_possible` is the smallest number of discoveries possible at all, null if none is.
+    """
+
+    q: float
+    method: str
+    m: int
+    discoveries: int
+    smallest_possible: int | None
+
+
 class ScoreAnswer(Answer):
-    """The answer to every scoring route."""
+    """The answer to every scoring route; `fdr` is there where it was asked for."""
 
     detector: str | None
     revision: int | None
@@ -60,6 +79,7 @@ class ScoreAnswer(Answer):
     score_name: str
     threshold: float | None
     warnings: list[Notice]
+    fdr: Fdr | None = Field(default=None, exclude_if=is_none)
     results: list[Result]
 
 
@@ -69,8 +89,22 @@ class ScoreAnswers(Answer):
     answers: list[ScoreAnswer]
 
 
+class ConceptThreshold(Answer):
+    """The threshold of images that resemble `concept` most, or (null) any of the concepts without one."""
+
+    concept: str | None
+    threshold: float
+    n: int
+    k: int | None
+    expected_rate: float | None
+    rate_interval: tuple[float, float] | None
+
+
 class Certificate(Answer):
-    """A threshold and what it promises; rates are fractions."""
+    """A threshold and what it promises; rates are fractions.
+
+    `concepts` is there where the calibration is per concept: thresholds that come before `threshold`.
+    """
 
     threshold: float
     method: str
@@ -83,6 +117,7 @@ class Certificate(Answer):
     promise: str | None
     created_at: datetime
     definition_hash: str
+    concepts: list[ConceptThreshold] = Field(default=[], exclude_if=not_)
 
 
 class ImageProblem(Answer):
@@ -93,22 +128,45 @@ class ImageProblem(Answer):
     error: Problem
 
 
+class LowestScore(Answer):
+    """A calibration image to look at: does it belong? Posted scores have no names."""
+
+    index: int
+    name: str | None
+    score: float
+
+
 class CertificateAnswer(Certificate):
-    """POST .../calibrate and PUT .../threshold: the certificate now in force."""
+    """POST .../calibrate and PUT .../threshold: the certificate now in force.
+
+    After calibrating, `lowest` lists the images with the lowest scores, lowest first, and `ood_share` is
+    Storey's estimate of the OOD share among the new images, measured against the calibration before; null
+    where there was none.
+    """
 
     detector: str
     revision: int
     warnings: list[Notice] = Field(default=[])
     errors: list[ImageProblem] = Field(default=[])
+    lowest: list[LowestScore] = Field(default=[], exclude_if=not_)
+    ood_share: float | None = Field(default=None, exclude_if=is_none)
+
+
+class Groups(Answer):
+    """Where the calibration is per concept: each score's concept, and how many make a concept's own pool."""
+
+    concepts: list[str]
+    minimum: int = Field(ge=1)
 
 
 class Calibration(Answer):
-    """GET /v1/detectors/{name}/calibration."""
+    """GET /v1/detectors/{name}/calibration: the scores, ascending."""
 
     detector: str
     revision: int
     definition_hash: str
     scores: list[float]
+    groups: Groups | None = Field(default=None, exclude_if=is_none)
     certificate: Certificate | None
 
 

@@ -9,7 +9,13 @@ DETECTOR_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 DetectorName = Annotated[str, StringConstraints(pattern=DETECTOR_NAME)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 ScoreName = Literal["mcm", "max-logit", "energy", "entropy", "variance"]
-Method = Literal["split-conformal", "paper"]
+Method = Literal["split-conformal", "pac", "paper"]
+FdrMethod = Literal["benjamini-hochberg", "storey"]
+
+
+def is_none(value: object) -> bool:
+    """For fields that an answer has only where they say something."""
+    return value is None
 
 
 class Request(BaseModel):

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field, FiniteFloat
 
-from mcm.wire.answers import Certificate
-from mcm.wire.base import ModelRef, Request
+from mcm.wire.answers import Certificate, Groups
+from mcm.wire.base import ModelRef, Request, is_none
 from mcm.wire.requests import Definition
 
 
@@ -21,4 +21,5 @@ class DetectorFile(Request):
     dim: int = Field(ge=1)
     matrix: str
     calibration_scores: list[FiniteFloat] = Field(default=[])
+    calibration_groups: Groups | None = Field(default=None, exclude_if=is_none)
     certificate: Certificate | None = None

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from mcm.wire.base import DetectorName, Method, Rate, Request, ScoreName
+from mcm.wire.base import DetectorName, FdrMethod, Method, Rate, Request, ScoreName
 
 
 class ConceptSpec(Request):
@@ -60,6 +60,8 @@ class ScoreOptions(Images):
 
     top_k: int = Field(default=3, ge=0, le=100)
     require_verdict: bool = False
+    fdr: Rate | None = None
+    fdr_method: FdrMethod = "benjamini-hochberg"
 
 
 class ScoreRequest(ScoreOptions):
@@ -94,18 +96,28 @@ class OneShotRequest(ScoreOptions):
 
 
 class CalibrateRequest(Images):
-    """POST /v1/detectors/{name}/calibrate: ID images, or scores with the definition hash that made them."""
+    """POST /v1/detectors/{name}/calibrate: ID images, or scores with the definition hash that made them.
+
+    `confidence` is that of `pac`. With `append`, the scores are added to those of the calibration in force,
+    and options that are left out stay as they are there. With `per_concept`, posted scores come with
+    `concepts`, the most similar concept of each one's image.
+    """
 
     scores: list[FiniteFloat] | None = Field(default=None, min_length=1)
     definition_hash: str | None = None
+    concepts: list[str] | None = None
     method: Method = "split-conformal"
     false_alarm_rate: Rate = 0.05
-    confidence: Rate = 0.95  # of the contract; no method here depends on it
+    confidence: Rate = 0.95
+    per_concept: bool = False
+    append: bool = False
 
     @model_validator(mode="after")
     def _hash_with_scores(self) -> "CalibrateRequest":
         if (self.scores is None) != (self.definition_hash is None):
             raise ValueError("scores and the definition_hash that made them go together")
+        if self.concepts is not None and len(self.concepts) != len(self.scores or ()):
+            raise ValueError("concepts go with scores, one for each")
         return self
 
 

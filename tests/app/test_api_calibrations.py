@@ -43,7 +43,7 @@ def test_calibrating_with_images_sets_the_threshold_that_their_scores_give(
     response = http.post(f"/v1/detectors/{name}/calibrate", files=files(*REDS))
     assert response.status_code == 200
     answer = response.json()
-    assert answer.keys() == CERTIFICATE | {"detector", "revision", "warnings", "errors"}
+    assert answer.keys() == CERTIFICATE | {"detector", "revision", "warnings", "errors", "lowest"}
     assert (answer["detector"], answer["errors"], answer["warnings"]) == (name, [], [])
     assert answer["revision"] > detector["revision"]
     assert response.headers["etag"] == f'"{answer["revision"]}"'
@@ -104,7 +104,7 @@ def test_scores_posted_back_give_the_certificate_that_the_images_gave(http: http
         scores=[result["score"] for result in scored["results"]],
         definition_hash=scored["definition_hash"],
     ).json()
-    for changing in ("created_at", "revision"):
+    for changing in ("created_at", "revision", "lowest", "warnings"):
         del by_images[changing], by_scores[changing]
     assert by_scores == by_images
 
@@ -192,7 +192,6 @@ def test_scores_made_under_another_definition_are_409(http: httpx.Client, name: 
         {"scores": [[0.5]] * 40},
         {"scores": 0.5},
         {"definition_hash": 1},
-        {"method": "pac"},
         {"method": "manual"},
         {"method": ""},
         {"false_alarm_rate": 0},
@@ -201,7 +200,11 @@ def test_scores_made_under_another_definition_are_409(http: httpx.Client, name: 
         {"false_alarm_rate": "0.05"},
         {"confidence": 1},
         {"confidence": 0},
-        {"append": True},
+        {"append": 1},
+        {"per_concept": True},
+        {"concepts": ["red"]},
+        {"concepts": ["purple"] * 40},
+        {"concepts": ["red"] * 40, "per_concept": True, "method": "paper"},
         {"require_verdict": True},
         as_json(RED),
     ],

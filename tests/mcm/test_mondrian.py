@@ -22,8 +22,8 @@ CONCEPTS = ["cat"] * 3 + ["dog"] * 4 + ["owl"] + ["elk"]
 def by_concept(
     scores: Sequence[float] | Floats = SCORES, concepts: Sequence[str] = CONCEPTS, **options: Any
 ) -> Calibration:
-    options = {"false_alarm_rate": 0.25, "concepts": concepts} | options
-    return calibrate(scores, "hash", **options)
+    given: dict[str, Any] = {"false_alarm_rate": 0.25, "concepts": concepts} | options
+    return calibrate(scores, "hash", **given)
 
 
 def certificate(calibration: Calibration) -> Certificate:

@@ -67,6 +67,6 @@ def contents(stored: StoredDetector) -> tuple[Any, ...]:
     return (
         (stored.name, stored.revision, stored.definition, stored.created_at, stored.updated_at),
         None if matrix is None else (matrix.dtype, matrix.shape, matrix.tobytes()),
-        (calibration.scores.dtype, calibration.scores.tobytes(), calibration.certificate),
+        (calibration.scores.dtype, calibration.scores.tobytes(), calibration.certificate, calibration.groups),
         stored.calibrated_elsewhere,
     )

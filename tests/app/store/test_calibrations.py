@@ -12,7 +12,7 @@ from tests.app.store.samples import CARS, OTHER, PETS, calibration_of, contents,
 def test_a_calibration_replaces_the_one_before(store: Store) -> None:
     create(store, calibration=calibration_of(PETS))
     hand_made = manual(0.25, PETS.hash(FINGERPRINT))
-    stored = store.set_calibration("pets", FINGERPRINT, PETS.hash(FINGERPRINT), hand_made)
+    stored = store.set_calibration("pets", FINGERPRINT, PETS.hash(FINGERPRINT), lambda _: hand_made)
     assert stored.calibration.certificate == hand_made.certificate
     assert stored.calibration.scores.size == 0
     assert stored.updated_at > stored.created_at
@@ -22,13 +22,13 @@ def test_scores_made_under_another_definition_are_refused(store: Store) -> None:
     created = create(store)
     for wrong in (CARS.hash(FINGERPRINT), PETS.hash(OTHER)):
         with pytest.raises(DefinitionMismatch):
-            store.set_calibration("pets", FINGERPRINT, wrong, calibration_of(CARS))
+            store.set_calibration("pets", FINGERPRINT, wrong, lambda _: calibration_of(CARS))
     assert contents(load(store)) == contents(created)
 
 
 def test_calibrating_an_absent_detector_is_refused(store: Store) -> None:
     with pytest.raises(DetectorNotFound):
-        store.set_calibration("pets", FINGERPRINT, PETS.hash(FINGERPRINT), calibration_of(PETS))
+        store.set_calibration("pets", FINGERPRINT, PETS.hash(FINGERPRINT), lambda _: calibration_of(PETS))
 
 
 def test_scores_stay_when_the_threshold_goes_and_both_can_go(store: Store) -> None:

@@ -74,7 +74,7 @@ def test_a_deleted_detector_takes_all_its_parts_along(store: Store, url: str) ->
 def test_revisions_rise_with_each_change_and_never_repeat(store: Store) -> None:
     seen = [
         create(store).revision,
-        store.set_calibration("pets", FINGERPRINT, PETS.hash(FINGERPRINT), calibration_of(PETS)).revision,
+        store.update_calibration("pets", FINGERPRINT, lambda _: calibration_of(PETS)).revision,
         put(store, CARS).stored.revision,
     ]
     store.delete("pets")
@@ -134,7 +134,7 @@ def test_the_same_definition_from_another_encoder_adds_its_embeddings_only(store
 def test_another_definition_keeps_nothing_of_the_old_one_under_any_encoder(store: Store) -> None:
     created = create(store)
     store.add_encoding("pets", PETS, OTHER, matrix_of(PETS, OTHER))
-    store.set_calibration("pets", OTHER, PETS.hash(OTHER), manual(0.5, PETS.hash(OTHER)))
+    store.set_calibration("pets", OTHER, PETS.hash(OTHER), lambda _: manual(0.5, PETS.hash(OTHER)))
     replaced = put(store, CARS)
     assert (replaced.created, replaced.dropped_calibration) == (False, True)
     assert replaced.stored.created_at == created.created_at < replaced.stored.updated_at
@@ -167,7 +167,7 @@ def test_a_given_calibration_comes_into_force_once(store: Store) -> None:
         lambda store, **options: put(store, CARS, **options),
         lambda store, **options: store.delete("pets", **options),
         lambda store, **options: store.set_calibration(
-            "pets", FINGERPRINT, PETS.hash(FINGERPRINT), calibration_of(PETS), **options
+            "pets", FINGERPRINT, PETS.hash(FINGERPRINT), lambda _: calibration_of(PETS), **options
         ),
         lambda store, **options: store.update_calibration(
             "pets", FINGERPRINT, lambda stored: calibration_of(PETS), **options
@@ -178,7 +178,7 @@ def test_a_given_calibration_comes_into_force_once(store: Store) -> None:
 def test_writes_honour_the_revision_that_the_caller_saw(store: Store, write: Callable[..., Any]) -> None:
     old = create(store).revision
     current = store.set_calibration(
-        "pets", FINGERPRINT, PETS.hash(FINGERPRINT), manual(0.1, PETS.hash(FINGERPRINT))
+        "pets", FINGERPRINT, PETS.hash(FINGERPRINT), lambda _: manual(0.1, PETS.hash(FINGERPRINT))
     )
     with pytest.raises(RevisionMismatch, match=f"is at revision {current.revision}"):
         write(store, if_match=old)

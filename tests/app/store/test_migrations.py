@@ -44,7 +44,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "next"
-down_revision = "0001"
+down_revision = "0002"
 
 
 def upgrade():
@@ -59,7 +59,7 @@ def test_a_migration_that_remakes_a_table_keeps_what_refers_to_it(
 ) -> None:
     created = create(store, calibration=calibration_of(PETS))
     shutil.copytree(MIGRATIONS, tmp_path / "migrations")
-    (tmp_path / "migrations/versions/v0002_next.py").write_text(REMAKES_THE_DETECTORS)
+    (tmp_path / "migrations/versions/v9999_next.py").write_text(REMAKES_THE_DETECTORS)
     monkeypatch.setattr("app.store.database.MIGRATIONS", tmp_path / "migrations")
     store.migrate()
     assert contents(load(store)) == contents(created)

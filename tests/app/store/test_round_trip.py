@@ -12,14 +12,24 @@ from hypothesis.extra import numpy as arrays
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from app.store import NameTaken, Store, StoredDetector
-from mcm.calibration import UNCALIBRATED, Calibration, Certificate, manual
+from mcm.calibration import UNCALIBRATED, Calibration, Certificate, ConceptThreshold, manual
 from mcm.definition import Concept, Definition, define
+from mcm.mondrian import Groups
 from tests.app.store.processes import FINGERPRINT
 from tests.app.store.samples import CARS, OTHER, PETS, load, matrix_of
 
 CHARACTERS = st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp"))
 TEXTS = st.text(CHARACTERS, min_size=1).filter(lambda t: bool(t.strip()))
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+THRESHOLDS = st.builds(
+    ConceptThreshold,
+    concept=st.none() | TEXTS,
+    threshold=FLOATS,
+    n=st.integers(0, 2**40),
+    k=st.none() | st.integers(0, 2**40),
+    expected_rate=st.none() | FLOATS,
+    rate_interval=st.none() | st.tuples(FLOATS, FLOATS),
+)
 CERTIFICATES = st.builds(
     Certificate,
     threshold=FLOATS,
@@ -33,6 +43,7 @@ CERTIFICATES = st.builds(
     promise=st.none() | TEXTS,
     created_at=st.datetimes(timezones=st.sampled_from([UTC])),
     definition_hash=TEXTS,
+    concepts=st.lists(THRESHOLDS, max_size=2).map(tuple),
 )
 TEMPLATES = st.builds("{}{{}}{}".format, TEXTS, TEXTS).filter(lambda t: t.count("{}") == 1)
 DEFINITIONS = st.builds(
@@ -52,7 +63,9 @@ def test_whatever_is_stored_comes_back_bit_for_bit(
     shape = (len(definition.concepts), data.draw(st.integers(1, 4)))
     matrix = data.draw(arrays.arrays(np.float32, shape))
     scores = data.draw(st.lists(st.floats(-1e300, 1e300), max_size=5))
-    calibration = Calibration(np.array(scores), certificate)
+    names = data.draw(st.none() | st.lists(TEXTS, min_size=len(scores), max_size=len(scores)))
+    groups = None if not names else Groups(tuple(names), data.draw(st.integers(1, 100)))
+    calibration = Calibration(np.array(scores), certificate, groups)
     try:
         round_trips.create("x", definition, FINGERPRINT, matrix, calibration=calibration, max_detectors=1)
         stored = load(round_trips, name="x")
@@ -62,6 +75,7 @@ def test_whatever_is_stored_comes_back_bit_for_bit(
         assert (stored.matrix.shape, stored.matrix.tobytes()) == (shape, matrix.tobytes())
         assert stored.calibration.scores.tolist() == sorted(scores)
         assert stored.calibration.certificate == certificate
+        assert stored.calibration.groups == calibration.groups
     finally:
         round_trips.delete("x")
 
@@ -139,7 +153,7 @@ class StoreModel(RuleBasedStateMachine):
         definition, _, thresholds = self.model[name]
         made_under = definition.hash(fingerprint)
         calibration = UNCALIBRATED if threshold is None else manual(threshold, made_under)
-        stored = self.store.set_calibration(name, fingerprint, made_under, calibration)
+        stored = self.store.set_calibration(name, fingerprint, made_under, lambda _: calibration)
         if threshold is not None or fingerprint in thresholds:
             self.changed(stored)
         thresholds.pop(fingerprint, None)
