@@ -47,7 +47,7 @@ class Bins:
     """B rank bins of n calibration scores.
 
     `edges` (B - 1,), ascending, are the calibration scores at which the next bin begins, `ties` (B - 1,)
-    their tie-breakers in [0, 1), `gaps` (B,) the gaps between calibration scores in each bin: they sum to n + 1.
+    their tie-breakers in [0, 1), `gaps` (B,) the gaps between calibration scores in each bin, n + 1 in all.
     """
 
     edges: Floats
@@ -61,7 +61,7 @@ class Bins:
 
     def settle(self, located: Counts, seed: int) -> Counts:
         """One bin for each image, those that tie at random: located (m, 2) -> (m,)."""
-        first, last = located.T
+        first, last = located[:, 0], located[:, 1]
         if (first == last).all():
             return first
         own = np.random.default_rng([1, seed]).random((len(located), 1))
@@ -188,14 +188,16 @@ def rejected_band(calibration: Calibration, m: int) -> tuple[float, float] | Non
     certificate, n = calibration.certificate, calibration.scores.size
     if certificate is None or certificate.concepts or m == 0 or n == 0:
         return None
-    from scipy.stats import betabinom  # slow to import, and only reports need it
+    from scipy.special import betaln  # slow to import, and only reports need it
 
     if certificate.k is not None and certificate.n == n:
-        beta = (certificate.k, n + 1 - certificate.k)
+        a, b = certificate.k, n + 1 - certificate.k
     else:
         below = int(np.searchsorted(calibration.scores, certificate.threshold, side="left"))
-        beta = (below + 1, n + 1 - below)
-    cumulative = betabinom.pmf(np.arange(m + 1), m, *beta).cumsum()
+        a, b = below + 1, n + 1 - below
+    r = np.arange(m + 1)
+    log_chances = betaln(r + a, m - r + b) - betaln(a, b) - betaln(r + 1, m - r + 1) - log(m + 1)
+    cumulative = np.exp(log_chances).cumsum()
     tail = (1 - BAND) / 2
     low, high = np.searchsorted(cumulative, [tail, 1 - tail])
     return float(low / m), float(min(high, m) / m)

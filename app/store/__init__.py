@@ -1,5 +1,6 @@
 """Detectors on disk: definitions and, for each encoder, concept embeddings and calibrations."""
 
+from app.store.drift import StoredDrift
 from app.store.errors import (
     DetectorNotFound,
     NameTaken,
@@ -20,6 +21,7 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "StoredDetector",
+    "StoredDrift",
     "StoredSummary",
     "TooManyDetectors",
 ]

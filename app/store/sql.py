@@ -71,7 +71,7 @@ def load(connection: Connection, name: str, fingerprint: str) -> StoredDetector 
     row = connection.execute(query).one_or_none()
     if row is None:
         return None
-    with _readable(name):
+    with readable(name):
         return StoredDetector(
             name=name,
             revision=row.revision,
@@ -108,7 +108,7 @@ def summaries(connection: Connection, limit: int, after: str | None) -> list[Sto
         query = query.where(DetectorRow.name > after)
     found = []
     for name, revision, definition, created_at, updated_at in connection.execute(query):
-        with _readable(name):
+        with readable(name):
             parsed = definition_from_text(definition)
         found.append(StoredSummary(name, revision, parsed, created_at, updated_at))
     return found
@@ -193,7 +193,7 @@ def _next_revision(connection: Connection) -> int:
 
 
 @contextmanager
-def _readable(name: str) -> Iterator[None]:
+def readable(name: str) -> Iterator[None]:
     """Turn a record that cannot be understood, damaged or by a newer version, into StoreUnavailable."""
     try:
         yield

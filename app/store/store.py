@@ -4,12 +4,14 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
-from app.store import sql
+from app.store import drift, sql
 from app.store.database import Database
+from app.store.drift import StoredDrift
 from app.store.errors import DetectorNotFound, NameTaken, RevisionMismatch, TooManyDetectors
 from app.store.records import Replaced, StoredDetector, StoredSummary, is_empty, same_calibration
 from mcm.calibration import UNCALIBRATED, Calibration
 from mcm.definition import Definition
+from mcm.drift import Drift
 from mcm.embeddings import Vectors
 from mcm.errors import DefinitionMismatch
 
@@ -94,7 +96,9 @@ class Store(Database):
             elif old.definition != definition:
                 dropped = old.calibrated_elsewhere or not is_empty(old.calibration)
                 sql.change_definition(connection, name, definition)
-            elif calibration is not None and not same_calibration(calibration, old.calibration):
+            elif calibration is not None and same_calibration(calibration, old.calibration):
+                calibration = None  # put again, it would begin the detector's drift anew
+            elif calibration is not None:
                 dropped = is_empty(calibration)
                 sql.touch(connection, name)
             sql.keep_encoding(connection, name, fingerprint, matrix)
@@ -182,6 +186,29 @@ class Store(Database):
                 raise DetectorNotFound(name)
             _check_revision(name, if_match, current)
             sql.delete_detector(connection, name)
+
+    def drift(self, name: str, fingerprint: str) -> StoredDrift | None:
+        """What is kept of the detector's images since its calibration under this encoder, if anything is."""
+        with self.read() as connection:
+            return drift.load(connection, name, fingerprint)
+
+    def drifts(self, fingerprint: str) -> dict[str, StoredDrift]:
+        """What is kept of all detectors' images under this encoder, by name."""
+        with self.read() as connection:
+            return drift.load_all(connection, fingerprint)
+
+    def advance_drift(
+        self, name: str, fingerprint: str, revision: int, advance: Callable[[Drift | None], Drift]
+    ) -> StoredDrift | None:
+        """Put what `advance` makes of the drift kept so far (None: no images yet) in its place.
+
+        Nobody else writes between the two. None, and nothing is done, if the detector is no longer at this
+        revision, at which it must have calibration scores.
+        """
+        with self.write() as connection:
+            if sql.revision(connection, name) != revision:
+                return None
+            return drift.change(connection, name, fingerprint, advance)
 
 
 def _insert(connection: Connection, name: str, definition: Definition, max_detectors: int) -> None:

@@ -3,7 +3,16 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, LargeBinary, MetaData, String, Text
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -90,3 +99,23 @@ class CalibrationRow(Base):
     scores: Mapped[bytes] = mapped_column(LargeBinary)
     certificate: Mapped[str | None] = mapped_column(Text)
     groups: Mapped[str | None] = mapped_column(Text)
+
+
+class DriftRow(Base):
+    """What is kept of the images since a calibration, as JSON: counts, no scores. It goes with that row."""
+
+    __tablename__ = "drifts"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["detector", "fingerprint"],
+            [CalibrationRow.detector, CalibrationRow.fingerprint],
+            ondelete="CASCADE",
+        ),
+    )
+
+    detector: Mapped[str] = mapped_column(NAME, primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(Text, primary_key=True)
+    since: Mapped[datetime] = mapped_column(UtcDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    alarm_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    drift: Mapped[str] = mapped_column(Text)
