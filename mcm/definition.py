@@ -1,4 +1,4 @@
-"""What a detector is made from: concepts, templates, a score and its temperature."""
+"""What a detector is made from: concepts, templates, a score and its parameters."""
 
 import hashlib
 import json
@@ -10,7 +10,13 @@ from functools import cached_property
 from typing import Any
 
 from mcm.errors import InvalidDefinition
-from mcm.scores import SCORES, checked_temperature, get_score
+from mcm.scores import (
+    DEFAULT_LOCAL_WEIGHT,
+    SCORES,
+    checked_local_weight,
+    checked_temperature,
+    get_score,
+)
 
 DEFAULT_TEMPLATES = ("a photo of a {}",)
 DEFAULT_TEMPERATURE = 1.0
@@ -34,10 +40,11 @@ class Concept:
 
 @dataclass(frozen=True)
 class Definition:
-    """Concepts, templates, score and temperature, checked when built.
+    """Concepts, templates, score and its parameters, checked when built.
 
     `concepts` (k,), k >= 1, duplicates kept; `templates`, each with one `{}` for the name; `score`, a key
-    of `mcm.SCORES`; `temperature` in [1e-6, 1e6].
+    of `mcm.SCORES`; `temperature` in [1e-6, 1e6]; `local_weight` in [0, 1e6], for `gl-mcm`: what the best
+    patch counts beside the whole image (0.5 if None); None with every other score.
 
     Raises:
         InvalidDefinition: says which part is wrong and what to do.
@@ -47,6 +54,7 @@ class Definition:
     templates: tuple[str, ...] = DEFAULT_TEMPLATES
     score: str = "mcm"
     temperature: float = DEFAULT_TEMPERATURE
+    local_weight: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "concepts", _listed(self.concepts, "concepts"))
@@ -56,6 +64,7 @@ class Definition:
         _check_templates(self.templates)
         if get_score(self.score).contrasts and len(self.concepts) == 1:
             raise InvalidDefinition(constant_score_message(self.score, "one concept"))
+        object.__setattr__(self, "local_weight", _local_weight(self.score, self.local_weight))
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -63,7 +72,11 @@ class Definition:
         return tuple(concept.name for concept in self.concepts)
 
     def to_json(self) -> dict[str, Any]:
-        """The definition as plain JSON data; `definition_from_json` reads it back."""
+        """The definition as plain JSON data; `definition_from_json` reads it back.
+
+        A parameter is there only where the score has it, so that none changes the hash of another score.
+        """
+        own = {} if self.local_weight is None else {"local_weight": self.local_weight}
         return {
             "concepts": [
                 {"name": c.name, "prompts": list(c.prompts)} if c.prompts else c.name for c in self.concepts
@@ -71,6 +84,7 @@ class Definition:
             "templates": list(self.templates),
             "score": self.score,
             "temperature": self.temperature,
+            **own,
         }
 
     def hash(self, fingerprint: str) -> str:
@@ -85,6 +99,7 @@ def define(
     templates: Sequence[str] | None = None,
     score: str = "mcm",
     temperature: float | None = None,
+    local_weight: float | None = None,
 ) -> Definition:
     """A definition from class names, or a mapping from names to their own prompts.
 
@@ -103,6 +118,7 @@ def define(
         templates=DEFAULT_TEMPLATES if templates is None else _listed(templates, "templates"),
         score=score,
         temperature=DEFAULT_TEMPERATURE if temperature is None else temperature,
+        local_weight=local_weight,
     )
 
 
@@ -112,7 +128,13 @@ def definition_from_json(data: dict[str, Any]) -> Definition:
         c if isinstance(c, str) else Concept(c["name"], tuple(c.get("prompts") or ()))
         for c in data["concepts"]
     )
-    return define(concepts, templates=data["templates"], score=data["score"], temperature=data["temperature"])
+    return define(
+        concepts,
+        templates=data["templates"],
+        score=data["score"],
+        temperature=data["temperature"],
+        local_weight=data.get("local_weight"),
+    )
 
 
 def folded_name(name: str) -> str:
@@ -135,6 +157,16 @@ def constant_score_message(score: str, cause: str) -> str:
         f"the score {score!r} compares concepts, and with {cause} it is the same for every image; "
         f"add concepts, or use {' or '.join(working)}"
     )
+
+
+def _local_weight(score: str, weight: float | None) -> float | None:
+    if get_score(score).local:
+        return checked_local_weight(DEFAULT_LOCAL_WEIGHT if weight is None else weight)
+    if weight is not None:
+        raise InvalidDefinition(
+            f"local_weight goes with the score 'gl-mcm'; {score!r} has none: leave it out"
+        )
+    return None
 
 
 def _listed(texts: object, what: str) -> tuple[Any, ...]:

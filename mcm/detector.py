@@ -1,7 +1,7 @@
 """Detector and Verdict: frozen data, no model inside. Judging needs numpy only."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +11,7 @@ from mcm.calibration import UNCALIBRATED, Calibration
 from mcm.definition import Definition
 from mcm.embeddings import Vectors, unit_rows
 from mcm.errors import EncoderMismatch, InvalidEmbeddings, InvalidInput, NotCalibrated
-from mcm.scores import Floats, get_score, probabilities
+from mcm.scores import Floats, get_score, gl_mcm, local_mcm, probabilities
 
 DEFAULT_TOP_K = 3
 _BLOCK = 2**22  # similarities in memory at once: 10,000 images x 10,000 concepts would take gigabytes
@@ -28,6 +28,18 @@ class Match:
     probability: float
 
 
+@dataclass(frozen=True, eq=False)
+class Local:
+    """What the patches of one image say under one detector, which is all that need be kept of them.
+
+    `score`: max p over patches and concepts, as `local_mcm`. `similarities` (rows, columns): cosines of the
+    patches and the concept that is most similar to the whole image.
+    """
+
+    score: float
+    similarities: Floats
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a detector says of one image.
@@ -35,7 +47,7 @@ class Verdict:
     `score`: higher is more in-distribution. `lift`: k * score, 1.0 = no preference (`mcm` only).
     `p_value`: see `Calibration.p_values`, None without calibration scores. `is_ood`: score < threshold,
     None without a threshold; per concept, `threshold` is that of `concept`. `concept` is the most similar
-    one, `top` the most similar ones, best first.
+    one, `top` the most similar ones, best first. `local`: what the image's patches say, where it was given.
     """
 
     score: float
@@ -45,6 +57,7 @@ class Verdict:
     is_ood: bool | None
     concept: str
     top: tuple[Match, ...]
+    local: Local | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,35 +127,91 @@ class Detector:
         """
         return self._cosines(unit_rows(embeddings, self.matrix.shape[1]))
 
-    def scores(self, embeddings: Vectors) -> Floats:
+    def local(self, embeddings: Vectors, patches: Vectors) -> list[Local]:
+        """What the patches (n, rows, columns, d) of images with these embeddings (n, d) say.
+
+        `gl-mcm` is scored in two steps, this one and `scores` or `judge`, since patches take hundreds of
+        times the memory of embeddings: some images at a time go through this one, and only its answers stay.
+
+        Raises:
+            InvalidEmbeddings: see `unit_rows`; or the patches are not of these images.
+        """
+        best = self.similarities(embeddings).argmax(axis=1)
+        shape = patches.shape if isinstance(patches, np.ndarray) else ()
+        if len(shape) != 4 or len(patches) != len(best) or 0 in shape[1:3]:
+            raise InvalidEmbeddings(
+                f"{len(best)} images need an array of patches ({len(best)}, rows, columns, d), not {shape}"
+            )
+        return [self._local(of_one, concept) for of_one, concept in zip(patches, best, strict=True)]
+
+    def scores(self, embeddings: Vectors, *, local: Sequence[Local] | None = None) -> Floats:
         """Scores of image embeddings (n, d) -> (n,); higher is more in-distribution.
 
+        `local`: what the images' patches say, which `gl-mcm` needs.
+
         Raises:
-            InvalidEmbeddings: see `unit_rows`.
+            InvalidEmbeddings: see `unit_rows`; or the score needs patches.
         """
-        blocks = [self._score(similarities) for similarities in self._blocks(embeddings)]
+        blocks = [scores for _, scores in self._scored(embeddings, local)]
         return np.concatenate([np.empty(0), *blocks])
 
-    def judge(self, embeddings: Vectors, *, top_k: int = DEFAULT_TOP_K) -> list[Verdict]:
+    def judge(
+        self, embeddings: Vectors, *, local: Sequence[Local] | None = None, top_k: int = DEFAULT_TOP_K
+    ) -> list[Verdict]:
         """Verdicts on image embeddings (n, d), one a row, with the `top_k` most similar concepts.
 
-        A row's verdict does not depend on the other rows. `top_k` may be 0, or more than there are concepts.
+        A row's verdict does not depend on the other rows. `local`: what the images' patches say, which
+        `gl-mcm` needs. `top_k` may be 0, or more than there are concepts.
 
         Raises:
-            InvalidEmbeddings: see `unit_rows`.
+            InvalidEmbeddings: see `unit_rows`; or the score needs patches.
             InvalidInput: `top_k` is negative.
         """
         if top_k < 0:
             raise InvalidInput(f"top_k must be 0 or more, not {top_k}")
-        return [
+        verdicts = [
             verdict
-            for similarities in self._blocks(embeddings)
-            for verdict in self._judge_block(similarities, top_k)
+            for similarities, scores in self._scored(embeddings, local)
+            for verdict in self._judge_block(similarities, scores, top_k)
         ]
+        if local is None:
+            return verdicts
+        return [replace(verdict, local=one) for verdict, one in zip(verdicts, local, strict=True)]
 
-    def _blocks(self, embeddings: Vectors) -> Iterator[Floats]:
-        """The similarities, some rows at a time."""
+    def _scored(self, embeddings: Vectors, local: Sequence[Local] | None) -> Iterator[tuple[Floats, Floats]]:
+        """The similarities and the scores, some images at a time."""
         rows = unit_rows(embeddings, self.matrix.shape[1])
+        local_scores = self._local_scores(local, len(rows))
+        start = 0
+        for similarities in self._blocks(rows):
+            stop = start + len(similarities)
+            yield similarities, self._score(similarities, local_scores[start:stop])
+            start = stop
+
+    def _local_scores(self, local: Sequence[Local] | None, n: int) -> Floats:
+        """The local scores of n images; zeros where the score has no local part."""
+        if local is not None and len(local) != n:
+            raise InvalidEmbeddings(f"{n} images need the local parts of {n}, not of {len(local)}")
+        if not get_score(self.definition.score).local:
+            return np.zeros(n)
+        if local is None:
+            raise InvalidEmbeddings(
+                f"the score {self.definition.score!r} needs the patches of the images too, which embeddings "
+                "alone do not hold: give images (in Python, see Detector.local)"
+            )
+        return np.array([one.score for one in local], dtype=np.float64)
+
+    def _local(self, patches: Vectors, concept: int) -> Local:
+        """What the patches (rows, columns, d) of one image say, which resembles `concept` most."""
+        rows, columns, dim = patches.shape
+        scores, to_concept = [], []
+        for similarities in self._blocks(unit_rows(patches.reshape(-1, dim), self.matrix.shape[1])):
+            scores.append(local_mcm(similarities, len(similarities), self.definition.temperature))
+            to_concept.append(similarities[:, concept])
+        return Local(float(np.max(scores)), np.concatenate(to_concept).reshape(rows, columns))
+
+    def _blocks(self, rows: Vectors) -> Iterator[Floats]:
+        """The similarities of unit rows, some at a time."""
         step = max(1, _BLOCK // len(self.matrix))
         return (self._cosines(rows[start : start + step]) for start in range(0, len(rows), step))
 
@@ -155,9 +224,8 @@ class Detector:
         cosines = rows.astype(np.float64) @ self.matrix.astype(np.float64).T
         return cosines.astype(np.float32).clip(-1, 1).astype(np.float64)
 
-    def _judge_block(self, similarities: Floats, top_k: int) -> Iterator[Verdict]:
+    def _judge_block(self, similarities: Floats, scores: Floats, top_k: int) -> Iterator[Verdict]:
         names, certificate = self.definition.names, self.calibration.certificate
-        scores = self._score(similarities)
         p = probabilities(similarities, self.definition.temperature)
         order = best_first(similarities, max(top_k, 1))
         p_values = self.calibration.p_values(scores, [names[j] for j in order[:, 0]])
@@ -176,8 +244,10 @@ class Detector:
                 ),
             )
 
-    def _score(self, similarities: Floats) -> Floats:
-        return get_score(self.definition.score).function(similarities, self.definition.temperature)
+    def _score(self, similarities: Floats, local_scores: Floats) -> Floats:
+        scores = get_score(self.definition.score).function(similarities, self.definition.temperature)
+        weight = self.definition.local_weight
+        return scores if weight is None else gl_mcm(scores, local_scores, weight)
 
 
 def best_first(similarities: Floats, count: int) -> NDArray[np.intp]:

@@ -4,6 +4,7 @@ McmError
 +-- InvalidInput (also a ValueError)   the caller's input is wrong: the message says what and what to do
 |   +-- InvalidDefinition              concepts, templates, score or temperature
 |   +-- InvalidEmbeddings              wrong shape, zero or non-finite vectors
+|   +-- NoPatches                      patch embeddings are needed, and the encoder gives none
 |   +-- ImageError                     one image cannot be used
 |   |   +-- ImageTooLarge              more bytes or pixels than the limit
 |   |   +-- UnsupportedImage           not an image, or a format that is not read here
@@ -35,6 +36,19 @@ class InvalidDefinition(InvalidInput):
 
 class InvalidEmbeddings(InvalidInput):
     """Embeddings of the wrong shape, or zero or non-finite ones."""
+
+
+class NoPatches(InvalidInput):
+    """Patch embeddings are needed, and `what` (an encoder, an image tower) gives none."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.args[0]} gives no patch embeddings, which gl-mcm and explain need: leave them out, or "
+            "use an encoder whose image tower is a CLIP ViT or ResNet, or the built-in one"
+        )
 
 
 class ImageError(InvalidInput):

@@ -20,6 +20,8 @@ ScoreFunction = Callable[[ArrayLike, float], Floats]
 
 MIN_TEMPERATURE = 1e-6
 MAX_TEMPERATURE = 1e6
+DEFAULT_LOCAL_WEIGHT = 0.5  # lambda in the authors' script for ImageNet
+MAX_LOCAL_WEIGHT = 1e6
 _LARGEST_SCORE = 1e300  # so that the difference of two scores is finite too
 
 
@@ -64,13 +66,33 @@ def variance(similarities: ArrayLike, temperature: float = 1.0) -> Floats:
     return np.asarray(probabilities(similarities, temperature).var(axis=1))
 
 
+def local_mcm(patch_similarities: ArrayLike, patches: int, temperature: float = 1.0) -> Floats:
+    """Maximum concept matching of each image's best patch, L-MCM: max p over patches and concepts, (n,).
+
+    `patch_similarities` (n * patches, k): the cosines of all patches, image by image. Miyai et al.,
+    "GL-MCM: Global and Local Maximum Concept Matching for Zero-Shot Out-of-Distribution Detection", IJCV
+    2025.
+    """
+    return np.asarray(mcm(patch_similarities, temperature).reshape(-1, patches).max(axis=1))
+
+
+def gl_mcm(global_scores: Floats, local_scores: Floats, local_weight: float = DEFAULT_LOCAL_WEIGHT) -> Floats:
+    """MCM + local_weight * L-MCM of n images: (n,), in [1/k, 1] * (1 + local_weight). See `local_mcm`."""
+    return np.asarray(global_scores + local_weight * local_scores)
+
+
 @dataclass(frozen=True)
 class Score:
-    """A named score. `contrasts`: it compares the concepts and is constant when they do not differ."""
+    """A named score.
+
+    `contrasts`: it compares the concepts and is constant when they do not differ. `local`: it has a second
+    part that comes from the patches of the image; `function` gives the first, see `gl_mcm`.
+    """
 
     name: str
     function: ScoreFunction
     contrasts: bool
+    local: bool = False
 
 
 SCORES: dict[str, Score] = {
@@ -81,6 +103,7 @@ SCORES: dict[str, Score] = {
         Score("energy", energy, contrasts=False),
         Score("entropy", entropy, contrasts=True),
         Score("variance", variance, contrasts=True),
+        Score("gl-mcm", mcm, contrasts=True, local=True),
     )
 }
 
@@ -112,6 +135,23 @@ def checked_temperature(temperature: float) -> float:
             f"not {temperature!r:.50}"
         )
     return value
+
+
+def checked_local_weight(weight: float) -> float:
+    """The weight of the local part as a float.
+
+    Raises:
+        InvalidDefinition: it is no number in [0, 1e6].
+    """
+    try:
+        value = float(weight)
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not 0 <= value <= MAX_LOCAL_WEIGHT:
+        raise InvalidDefinition(
+            f"local_weight must be a number from 0 to {MAX_LOCAL_WEIGHT:g}, not {weight!r:.50}"
+        )
+    return value + 0.0  # -0.0 becomes 0.0, so that both have one definition hash
 
 
 def finite_scores(scores: ArrayLike, what: str) -> Floats:

@@ -17,7 +17,7 @@ from mcm.definition import (
     duplicate_concepts,
 )
 from mcm.errors import InvalidDefinition
-from mcm.scores import MAX_TEMPERATURE, MIN_TEMPERATURE, SCORES
+from mcm.scores import MAX_LOCAL_WEIGHT, MAX_TEMPERATURE, MIN_TEMPERATURE, SCORES
 
 NAN, INFINITY = float("nan"), float("inf")
 texts = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=12).filter(
@@ -30,6 +30,11 @@ definitions = st.builds(
     templates=st.none() | st.lists(texts.map(lambda t: t.replace("{}", "") + "{}"), min_size=1, max_size=3),
     score=st.sampled_from(sorted(SCORES)),
     temperature=st.none() | st.floats(MIN_TEMPERATURE, MAX_TEMPERATURE),
+) | st.builds(
+    define,
+    st.lists(concepts, min_size=2, max_size=3),
+    score=st.just("gl-mcm"),
+    local_weight=st.floats(0, MAX_LOCAL_WEIGHT),
 )
 
 
@@ -128,6 +133,12 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"score": "msp"}, "there is no score 'msp'; choose one of mcm"),
     ({"score": ["mcm"]}, "there is no score ['mcm']"),
     ({"score": "MCM"}, "there is no score 'MCM'"),
+    ({"local_weight": 0.5}, "local_weight goes with the score 'gl-mcm'; 'mcm' has none"),
+    ({"score": "energy", "local_weight": 0}, "'energy' has none"),
+    *(
+        ({"score": "gl-mcm", "local_weight": bad}, "local_weight must be a number from 0 to 1e+06")
+        for bad in (-1e-9, 1.1e6, NAN, INFINITY, "heavy", [1], 10**400)
+    ),
     *(
         ({"temperature": bad}, "temperature must be a number from 1e-06 to 1e+06")
         for bad in (0, -0.0, -1, 9e-7, 1.1e6, NAN, INFINITY, -INFINITY, "warm", [1], 10**400)
@@ -148,6 +159,15 @@ def test_temperatures_up_to_the_bounds_are_taken_as_floats(temperature: float) -
     value = define(["cat", "dog"], temperature=temperature).temperature
     assert value == temperature
     assert type(value) is float
+
+
+def test_only_gl_mcm_has_a_local_weight() -> None:
+    assert define(["cat", "dog"], score="gl-mcm").local_weight == 0.5
+    assert define(["cat", "dog"], score="gl-mcm", local_weight=1).local_weight == 1.0
+    assert all(
+        define(["cat", "dog"], score=score).local_weight is None for score in SCORES if score != "gl-mcm"
+    )
+    assert "local_weight" not in define(["cat", "dog"]).to_json()
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -180,10 +200,21 @@ BASE = define(["cat", "dog"])
         define(["cat", "dog"], templates=["a photo of a {}", "a {}"]),
         define(["cat", "dog"], score="energy"),
         define(["cat", "dog"], temperature=1.0000000000000002),
+        define(["cat", "dog"], score="gl-mcm"),
     ],
 )
 def test_the_hash_changes_with_each_part(other: Definition) -> None:
     assert other.hash("f") != BASE.hash("f")
+
+
+def test_the_hash_changes_with_the_local_weight() -> None:
+    weights = (None, 0.5, 0, -0.0, 1)
+    default, half, zero, minus_zero, one = (
+        define(["cat", "dog"], score="gl-mcm", local_weight=weight).hash("f") for weight in weights
+    )
+    assert default == half
+    assert zero == minus_zero
+    assert len({half, zero, one}) == 3
 
 
 def test_the_hash_changes_with_the_encoder() -> None:

@@ -54,7 +54,10 @@ def test_the_temperature_sharpens_score_and_probabilities() -> None:
     assert verdict.score == verdict.top[0].probability == pytest.approx(E**2 / (E**2 + 1))
 
 
-@pytest.mark.parametrize("score", SCORES)
+WITHOUT_PATCHES = [name for name, score in SCORES.items() if not score.local]
+
+
+@pytest.mark.parametrize("score", WITHOUT_PATCHES)
 def test_every_score_is_the_scores_function_of_the_similarities(score: str) -> None:
     judge, images = random_detector(score=score), random_images(5)
     expected = SCORES[score].function(judge.similarities(images), 1.0)
@@ -62,7 +65,7 @@ def test_every_score_is_the_scores_function_of_the_similarities(score: str) -> N
     assert [verdict.score for verdict in judge.judge(images)] == expected.tolist()
 
 
-@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("score", WITHOUT_PATCHES)
 def test_lift_is_given_for_mcm_only(score: str) -> None:
     (verdict,) = random_detector(score=score).judge(random_images(1))
     assert verdict.lift == (7 * verdict.score if score == "mcm" else None)
@@ -71,6 +74,87 @@ def test_lift_is_given_for_mcm_only(score: str) -> None:
 def test_lift_is_one_when_no_concept_is_preferred() -> None:
     (verdict,) = detector().judge(unit_rows([[1.0, 1.0]]))
     assert verdict.lift == pytest.approx(1.0)
+
+
+# ---- patches
+
+
+def local_detector(k: int = 7, dim: int = 40, **parameters: Any) -> Detector:
+    definition = define([f"c{i}" for i in range(k)], score="gl-mcm", **parameters)
+    return dataclasses.replace(random_detector(k, dim), definition=definition)
+
+
+def random_patches(n: int, rows: int, columns: int, dim: int = 40) -> Vectors:
+    flat = np.random.default_rng(2).standard_normal((n * rows * columns, dim))
+    return unit_rows(flat).reshape(n, rows, columns, dim)
+
+
+def test_a_gl_mcm_verdict_worked_by_hand() -> None:
+    judge = detector(define(["cat", "dog"], score="gl-mcm", local_weight=2.0))
+    image, half = unit_rows([[0.8, 0.6]]), 0.5**0.5
+    patches = unit_rows([[half, half], DOG, [-0.6, 0.8]]).reshape(1, 1, 3, 2)
+    (verdict,) = judge.judge(image, local=judge.local(image, patches))
+    globally, locally = 1 / (1 + E**-0.2), 1 / (1 + E**-1.4)  # the third patch: 0.8 to dog, -0.6 to cat
+    assert verdict.score == pytest.approx(globally + 2 * locally, rel=1e-6)
+    assert (verdict.concept, verdict.lift) == ("cat", None)
+    assert verdict.local is not None
+    assert verdict.local.score == pytest.approx(locally, rel=1e-6)
+    np.testing.assert_allclose(verdict.local.similarities, [[half, 0.0, -0.6]], atol=1e-7)
+
+
+def test_gl_mcm_adds_the_local_part_to_mcm() -> None:
+    judge, images, patches = local_detector(temperature=0.1), random_images(5), random_patches(5, 3, 4)
+    local = judge.local(images, patches)
+    cosines = judge.similarities(patches.reshape(-1, 40)).reshape(5, 12, 7)
+    best = [max(SCORES["mcm"].function(of_one, 0.1)) for of_one in cosines]
+    assert [one.score for one in local] == best
+    expected = SCORES["mcm"].function(judge.similarities(images), 0.1) + 0.5 * np.array(best)
+    np.testing.assert_array_equal(judge.scores(images, local=local), expected)
+    assert [verdict.score for verdict in judge.judge(images, local=local)] == expected.tolist()
+
+
+def test_the_map_holds_the_cosines_of_the_concept_that_the_verdict_names() -> None:
+    judge, images, patches = local_detector(), random_images(5), random_patches(5, 3, 4)
+    for i, verdict in enumerate(judge.judge(images, local=judge.local(images, patches))):
+        column = judge.definition.names.index(verdict.concept)
+        expected = judge.similarities(patches[i].reshape(-1, 40))[:, column].reshape(3, 4)
+        assert verdict.local is not None
+        np.testing.assert_array_equal(verdict.local.similarities, expected)
+
+
+def test_an_image_says_the_same_alone_and_among_others_however_many_concepts_there_are() -> None:
+    judge = local_detector(k=200_000, dim=4)  # more than one block of patches
+    images, patches = random_images(2, dim=4), random_patches(2, 5, 5, dim=4)
+    together = judge.scores(images, local=judge.local(images, patches))
+    alone = [
+        judge.scores(images[i : i + 1], local=judge.local(images[i : i + 1], patches[i : i + 1]))[0]
+        for i in range(2)
+    ]
+    assert together.tolist() == alone
+
+
+def test_a_gl_mcm_detector_refuses_embeddings_alone() -> None:
+    judge, images = local_detector(), random_images(2)
+    for ask in (judge.judge, judge.scores):
+        with pytest.raises(InvalidEmbeddings, match=r"'gl-mcm' needs the patches.*give images"):
+            ask(images)
+        with pytest.raises(InvalidEmbeddings, match="2 images need the local parts of 2, not of 1"):
+            ask(images, local=judge.local(images[:1], random_patches(1, 2, 2)))
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 2, 40), (2, 4, 40), (2, 2, 2, 39), (2, 0, 2, 40)])
+def test_patches_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidEmbeddings):
+        local_detector().local(random_images(2), np.ones(shape, dtype=np.float32))
+    with pytest.raises(InvalidEmbeddings):
+        local_detector().local(random_images(2), np.ones((2, 2, 2, 40)).tolist())
+
+
+def test_other_scores_take_a_map_and_are_not_moved_by_it() -> None:
+    judge, images = random_detector(), random_images(2)
+    verdicts = judge.judge(images, local=judge.local(images, random_patches(2, 2, 2)))
+    assert [verdict.score for verdict in verdicts] == judge.scores(images).tolist()
+    assert all(verdict.local is not None for verdict in verdicts)
 
 
 # ---- thresholds

@@ -11,10 +11,22 @@ from hypothesis.extra.numpy import arrays
 
 from mcm.embeddings import unit_rows
 from mcm.errors import InvalidDefinition, InvalidInput
-from mcm.scores import SCORES, Floats, Score, energy, entropy, finite_scores, get_score, probabilities
+from mcm.scores import (
+    SCORES,
+    Floats,
+    Score,
+    energy,
+    entropy,
+    finite_scores,
+    get_score,
+    gl_mcm,
+    local_mcm,
+    probabilities,
+)
 from tests.shared import shared
 
 GOLDEN_NAMES = {"var": "variance"}
+BY_THE_AUTHORS = ["mcm", "max-logit", "energy", "entropy", "variance"]  # in these golden files
 
 every_score = pytest.mark.parametrize("score", SCORES.values(), ids=list(SCORES))
 temperatures = st.floats(1e-6, 1e6)
@@ -39,7 +51,7 @@ def test_every_score_agrees_with_the_authors_code_at_every_temperature(name: str
                 ours = function(images @ text.T, float(temperature))
                 assert np.isclose(ours, expected, rtol=1e-5, atol=5e-6).all(), (temperature, score)
                 compared += 1
-    assert compared == 3 * len(SCORES) * 2
+    assert compared == 3 * len(BY_THE_AUTHORS) * 2
 
 
 @every_score
@@ -155,6 +167,7 @@ def test_scores_stay_in_the_ranges_that_their_docstrings_give(
         "energy": (best, best + temperature * np.log(k) + slack * temperature),
         "entropy": (-np.log(k), 0),
         "variance": (0, (k - 1) / k**2),
+        "gl-mcm": (1 / k, 1),  # the part of the global embedding
     }
     assert ranges.keys() == SCORES.keys()
     for name, (low, high) in ranges.items():
@@ -172,10 +185,20 @@ def test_values_worked_by_hand() -> None:
         "energy": np.log(4),
         "entropy": 0.25 * np.log(0.25) + 0.75 * np.log(0.75),
         "variance": 0.0625,
+        "gl-mcm": 0.75,
     }
     assert expected.keys() == SCORES.keys()
     for name, value in expected.items():
         assert SCORES[name].function(similarities, 1.0)[0] == pytest.approx(value, rel=1e-14), name
+
+
+def test_the_local_part_is_the_best_of_an_images_patches_worked_by_hand() -> None:
+    # two images of two patches: softmax of (ln 1, ln 3) = (1/4, 3/4), of (0, 0) = (1/2, 1/2)
+    patches = np.log([[1.0, 1.0], [1.0, 3.0], [1.0, 1.0], [1.0, 1.0]])
+    local = local_mcm(patches, 2)
+    np.testing.assert_allclose(local, [0.75, 0.5], rtol=1e-14)
+    np.testing.assert_allclose(gl_mcm(np.array([0.6, 0.7]), local, 2.0), [2.1, 1.7], rtol=1e-14)
+    np.testing.assert_allclose(gl_mcm(np.array([0.6, 0.7]), local), [0.975, 0.95], rtol=1e-14)
 
 
 def test_a_tiny_temperature_makes_energy_the_maximum_and_entropy_zero() -> None:
