@@ -98,6 +98,10 @@ class PreconditionFailed(RequestError):
     """The If-Match header names another revision, or a detector that is not there."""
 
 
+class DriftOff(RequestError):
+    """Drift is not watched."""
+
+
 class MethodNotAllowed(RequestError):
     """The route exists, this method does not."""
 
@@ -118,6 +122,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str, str]] = {
     NameTaken: (409, "name-taken", "The name is taken"),
     TooManyDetectors: (409, "too-many-detectors", "The store is full"),
     core.NotCalibrated: (409, "not-calibrated", "No threshold"),
+    DriftOff: (409, "drift-off", "Drift is not watched"),
     core.EncoderMismatch: (409, "encoder-mismatch", "Made by another encoder"),
     core.DefinitionMismatch: (409, "definition-mismatch", "Made under another definition"),
     core.Mismatch: (409, "mismatch", "Not comparable"),

@@ -17,12 +17,14 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 import mcm
-from app.api import calibrations, detectors, scoring, system
+from app.api import calibrations, detectors, drift, scoring, system
 from app.api.answers import problem_response
 from app.api.common import request_id_of
 from app.api.openapi import describe
 from app.asgi import CancelOnDisconnect, Deadline, Observed
 from app.catalog import Catalog
+from app.drift import DriftWatch
+from app.drift_readings import DriftReadings
 from app.engine import Engine, EngineLimits
 from app.errors import InvalidRequest, http_error
 from app.gate import Gate
@@ -35,7 +37,7 @@ from mcm.encoders import Encoder, load_encoder
 from mcm.errors import EncoderError, McmError
 from mcm.images import ImageLimits
 
-ROUTERS = (system.router, detectors.router, scoring.router, calibrations.router)
+ROUTERS = (system.router, detectors.router, scoring.router, calibrations.router, drift.router)
 STATIC = Path(__file__).parent / "static"
 DESCRIPTION = "Zero-shot out-of-distribution detection: does an image match one of your class names?"
 WAIT_SHARE = 0.5  # of the time of a request, that it may spend waiting for images that came before
@@ -110,8 +112,12 @@ async def start(
             on_fatal(error)
         return
     catalog = Catalog(store, engine, encoder, settings)
-    app.state.service = Service(settings, encoder, engine, store, catalog, app.state.metrics)
+    watch = DriftWatch(store, encoder.fingerprint) if settings.drift else None
+    app.state.service = Service(settings, encoder, engine, store, catalog, app.state.metrics, watch)
     app.state.metrics.watch(engine, catalog, encoder)
+    if watch is not None:
+        watch.start()
+        app.state.metrics.registry.register(DriftReadings(watch))
     log.info(
         "ready", encoder=encoder.name, fingerprint=encoder.fingerprint, device=encoder.device,
         dtype=encoder.dtype, activation=encoder.activation, note=encoder.note,
@@ -124,6 +130,8 @@ async def stop(app: FastAPI) -> None:
     if service is not None:
         spent_s = time.monotonic() - (app.state.stopping_since or time.monotonic())
         await service.engine.stop(max(0.0, service.settings.shutdown_grace_s - spent_s))
+        if service.drift is not None:
+            await service.drift.stop()
         service.store.close()
 
 

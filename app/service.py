@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from app.catalog import Catalog
+from app.drift import DriftWatch
 from app.engine import Engine
 from app.engine.errors import Starting
 from app.metrics import Metrics
@@ -15,7 +16,7 @@ from mcm.encoders import Encoder
 
 @dataclass(frozen=True)
 class Service:
-    """Everything that lives as long as the server."""
+    """Everything that lives as long as the server; `drift` is None where it is not watched."""
 
     settings: Settings
     encoder: Encoder
@@ -23,6 +24,7 @@ class Service:
     store: Store
     catalog: Catalog
     metrics: Metrics
+    drift: DriftWatch | None
 
 
 def service_of(request: Request) -> Service:

@@ -59,6 +59,10 @@ class Settings(BaseSettings):
         description="Names accepted in the Host header beside loopback, comma-separated; `*` = any",
     )
 
+    drift: bool = Field(
+        default=False,
+        description="Watch the images of calibrated detectors for drift; stores counts of them, no scores",
+    )
     rate_limit: int = Field(
         default=0,
         ge=0,

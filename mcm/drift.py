@@ -31,12 +31,13 @@ Counts = NDArray[np.int64]
 Marks = NDArray[np.bool_]
 
 # Where bins end, as shares of the calibration images: finer at the ends, where drift shows first. Storey's
-# share needs the one at 0.5.
+# share needs the one at 0.5. A first or last bin of fewer gaps than _FEWEST would look rich by chance.
+_FEWEST = 5
 _ENDS = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 0.99])
 # Each bettor expects that a share of the images comes from elsewhere, and lies the nearer to one end of the
 # ranks the smaller the power.
 _SHARES = (0.02, 0.1, 0.4)
-_POWERS = (0.1, 0.4)
+_POWERS = (0.25, 0.5)
 _BETTORS = 2 * len(_SHARES) * len(_POWERS)
 _AT_ONCE = 0.5  # of the wealth is staked before the first image, for drift that is there from the start
 _PATIENCE = 1_000  # images after which half of the rest is staked, for drift that comes later
@@ -96,7 +97,7 @@ def bins_of(calibration: Calibration) -> Bins:
             "images (a threshold set by hand is not enough)"
         )
     ends = np.unique(((n + 1) * _ENDS + 1e-9).astype(np.int64))  # 100 * 0.29 is 28.999...
-    ends = ends[ends > 0]
+    ends = ends[((ends >= _FEWEST) & (ends <= n + 1 - _FEWEST)) | (ends == (n + 1) // 2)]
     ties = np.random.default_rng([0]).random(n)
     order = np.lexsort((ties, calibration.scores))
     gaps = np.diff(np.concatenate([[0], ends, [n + 1]]))
@@ -234,13 +235,14 @@ def _bet(bins: Bins, drift: Drift, fallen: Counts) -> tuple[Floats, Floats]:
     fell[np.arange(m), fallen] = 1
     seen = drift.seen + fell.cumsum(axis=0) - fell
     chances = (bins.gaps + seen) / (bins.gaps.sum() + t)[:, None]
-    returns = np.log(bins.odds[:, fallen].T) - np.log(chances @ bins.odds.T)
+    returns = np.log(bins.odds).T[fallen] - np.log(chances @ bins.odds.T)
     grown = returns.cumsum(axis=0)
     put_in = np.log((_unstaked(t) / (_PATIENCE + t + 1)) / _BETTORS)
     stakes = np.vstack([drift.log_wealths, put_in[:, None] - (grown - returns)])
     log_wealths = grown + np.logaddexp.accumulate(stakes)[1:]
-    all_wealth = np.logaddexp(np.logaddexp.reduce(log_wealths, axis=1), np.log(_unstaked(t + 1)))
-    return log_wealths[-1], all_wealth
+    most = log_wealths.max(axis=1).clip(min=0)
+    staked = np.exp(log_wealths - most[:, None]).sum(axis=1)
+    return log_wealths[-1], most + np.log(staked + _unstaked(t + 1) * np.exp(-most))
 
 
 def _unstaked(t: ArrayLike) -> Floats:

@@ -163,6 +163,8 @@ async def score_answer(
     def judge() -> wire.ScoreAnswer:
         with service.metrics.scoring(work):
             verdicts = detector.judge(rows_of(outcomes, service.encoder.dim), top_k=options.top_k)
+        if named is not None and service.drift is not None:
+            service.drift.observe(named, verdicts)
         answer = wire.ScoreAnswer(
             detector=named.stored.name if named else None,
             revision=named.stored.revision if named else None,

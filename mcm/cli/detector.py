@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mcm import wire
     from mcm.client import Client
 
-app = typer.Typer(no_args_is_help=True, help="Make, show, list, delete, export and import detectors.")
+app = typer.Typer(no_args_is_help=True, help="Make, show, list, watch, delete, export and import detectors.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The detector's name on the server.")]
 MaybeName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="The detector's name on the server.")]
@@ -110,6 +110,24 @@ def delete(name: Name, server: options.AnyServer = None) -> None:
     with _connect(server) as client:
         client.delete_detector(name)
     print(f"deleted {name}")
+
+
+@app.command()
+def drift(name: Name, server: options.AnyServer = None, json_file: options.Json = None) -> None:
+    """Show whether the images scored since the calibration still look like the calibration images.
+
+    \b
+    mcm detector drift pets
+    """
+    from mcm.cli import output
+    from mcm.cli.drift import drift_facts
+
+    with _connect(server) as client:
+        found = client.drift(name)
+    if json_file != output.STDOUT:
+        output.print_facts(drift_facts(found))
+    if json_file is not None:
+        output.write_json(json_file, found.model_dump(mode="json"))
 
 
 @app.command()

@@ -166,6 +166,11 @@ def calibration(name: str) -> Call[wire.Calibration]:
     return Call("GET", detector_path(name, "/calibration"), wire.Calibration.model_validate_json)
 
 
+def drift(name: str) -> Call[wire.Drift]:
+    """How the images since the calibration compare with it."""
+    return Call("GET", detector_path(name, "/drift"), wire.Drift.model_validate_json)
+
+
 def delete_calibration(name: str) -> Call[None]:
     """Neither scores nor threshold any more."""
     return write("DELETE", detector_path(name, "/calibration"), nothing, None, None)

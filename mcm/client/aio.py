@@ -282,6 +282,10 @@ class AsyncClient:
         """As `Client.calibration`."""
         return await self._session.send(requests.calibration(name))
 
+    async def drift(self, name: str) -> wire.Drift:
+        """As `Client.drift`."""
+        return await self._session.send(requests.drift(name))
+
     async def delete_calibration(self, name: str) -> None:
         """As `Client.delete_calibration`."""
         await self._session.send(requests.delete_calibration(name))

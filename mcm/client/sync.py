@@ -314,6 +314,14 @@ class Client:
         """The calibration scores and the certificate in force."""
         return self._session.send(requests.calibration(name))
 
+    def drift(self, name: str) -> wire.Drift:
+        """Whether the images scored since the calibration still look like the calibration images.
+
+        Raises:
+            Conflict: the service does not watch drift, or the detector has no calibration scores.
+        """
+        return self._session.send(requests.drift(name))
+
     def delete_calibration(self, name: str) -> None:
         """Remove the calibration scores and the threshold."""
         self._session.send(requests.delete_calibration(name))

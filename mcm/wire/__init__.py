@@ -43,6 +43,7 @@ from mcm.wire.base import (
     Request,
     ScoreName,
 )
+from mcm.wire.drift import Drift, RecentImages
 from mcm.wire.file import DetectorFile
 from mcm.wire.requests import (
     CalibrateRequest,
@@ -79,6 +80,7 @@ __all__ = [
     "DetectorName",
     "DetectorPage",
     "DetectorSummary",
+    "Drift",
     "EmbedRequest",
     "EmbedResult",
     "Embedded",
@@ -99,6 +101,7 @@ __all__ = [
     "OneShotRequest",
     "Problem",
     "Rate",
+    "RecentImages",
     "ReplacedDetector",
     "Request",
     "Result",

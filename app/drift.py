@@ -1,0 +1,160 @@
+"""Watches the scores of calibrated detectors for drift: takes them in passing, and keeps counts in the store.
+
+What is observed waits in memory, as bins and not as scores, until it is put behind all that other servers
+have put into the store before, in one transaction: so all servers together keep one sequence, and none can
+undo what another has kept. When a block comes depends on the clock, never on its scores; that keeps the
+promise of `mcm.drift` true, also where a block is lost with its server.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+import numpy as np
+import structlog
+
+from app.catalog import NamedDetector
+from app.store import Store, StoredDrift, StoreUnavailable
+from mcm.detector import Verdict
+from mcm.drift import Bins, Counts, Drift, Marks, advance, begin, bins_of
+
+T = TypeVar("T")
+KEEP_EVERY_S = 10.0
+LAST_WRITE_S = 2.0  # at the end, where the store may be locked
+MAX_WAITING = 1_000_000  # images, some 20 MB; more come only while the store is away, and are not counted
+log = structlog.get_logger("mcm.drift")
+
+
+class Waiting:
+    """Images of one detector at one revision that are not in the store yet."""
+
+    def __init__(self, revision: int, bins: Bins) -> None:
+        self.revision = revision
+        self.bins = bins
+        self.located: list[Counts] = []
+        self.rejected: list[Marks] = []
+
+    @property
+    def images(self) -> int:
+        """How many."""
+        return sum(map(len, self.rejected))
+
+    def onto(self, drift: Drift | None) -> Drift:
+        """The drift kept so far, and these images after it."""
+        located, rejected = np.concatenate(self.located), np.concatenate(self.rejected)
+        return advance(self.bins, begin(self.bins) if drift is None else drift, located, rejected)
+
+
+class DriftWatch:
+    """What the service has seen of each calibrated detector's traffic under the encoder that runs.
+
+    `kept` is what the store had when it was last asked, by detector. `uncounted` are images that came while
+    the store was away for too long.
+    """
+
+    def __init__(self, store: Store, fingerprint: str) -> None:
+        self.kept: dict[str, StoredDrift] = {}
+        self.uncounted = 0
+        self._store = store
+        self._fingerprint = fingerprint
+        self._waiting: dict[str, Waiting] = {}
+        self._lock = threading.Lock()  # requests observe in their threads
+        self._thread = anyio.CapacityLimiter(1)  # of its own: a locked store takes no thread from scoring
+        self._keeping: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Keep what is observed, from now on."""
+        self._keeping = asyncio.create_task(self._keep_for_ever())
+
+    async def stop(self) -> None:
+        """Keep what is left, unless the store cannot be asked now."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._keeping
+        with anyio.move_on_after(LAST_WRITE_S), suppress(StoreUnavailable):
+            for name in list(self._waiting):
+                await self._keep(name)
+
+    def observe(self, named: NamedDetector, verdicts: Sequence[Verdict]) -> None:
+        """Take the scores of a calibrated detector's images; from any thread, and without the store."""
+        stored, calibration = named.stored, named.detector.calibration
+        if calibration.scores.size == 0 or not verdicts:
+            return
+        scores = np.array([verdict.score for verdict in verdicts])
+        rejected = np.array([verdict.is_ood is True for verdict in verdicts])
+        with self._lock:
+            waiting = self._waiting.get(stored.name)
+            if waiting is None or waiting.revision < stored.revision:
+                waiting = self._waiting[stored.name] = Waiting(stored.revision, bins_of(calibration))
+            if waiting.revision > stored.revision:
+                return  # the detector has changed since
+            if sum(other.images for other in self._waiting.values()) + len(scores) > MAX_WAITING:
+                self.uncounted += len(scores)
+                return
+            waiting.located.append(waiting.bins.locate(scores))
+            waiting.rejected.append(rejected)
+
+    async def current(self, name: str) -> StoredDrift | None:
+        """What is kept of a detector's images, with all that this server has seen; None before the first.
+
+        Raises:
+            StoreUnavailable: the store cannot be asked.
+        """
+        await self._keep(name)
+        stored = await self._ask(partial(self._store.drift, name, self._fingerprint))
+        if stored is None:
+            self.kept.pop(name, None)
+        else:
+            self.kept[name] = stored
+        return stored
+
+    async def _keep_for_ever(self) -> None:
+        while True:
+            try:
+                for name in list(self._waiting):
+                    await self._keep(name)
+                self.kept = await self._ask(partial(self._store.drifts, self._fingerprint))
+            except StoreUnavailable as error:
+                log.warning("what was seen waits for the store", detail=str(error))
+            except Exception:
+                log.exception("what was seen cannot be kept")
+            await asyncio.sleep(KEEP_EVERY_S)
+
+    async def _keep(self, name: str) -> None:
+        """Put what waits of a detector into the store; if that fails, it waits on."""
+        with self._lock:
+            taken = self._waiting.get(name)
+            if taken is None or taken.images == 0:
+                return
+            self._waiting[name] = Waiting(taken.revision, taken.bins)
+        keep = partial(self._store.advance_drift, name, self._fingerprint, taken.revision, taken.onto)
+        try:
+            stored = await self._ask(keep)
+        except StoreUnavailable:
+            self._put_back(name, taken)
+            raise
+        if stored is None:
+            self._forget(name, taken.revision)
+
+    def _put_back(self, name: str, taken: Waiting) -> None:
+        with self._lock:
+            since = self._waiting.get(name)
+            if since is not None and since.revision == taken.revision:
+                since.located[:0] = taken.located
+                since.rejected[:0] = taken.rejected
+
+    def _forget(self, name: str, revision: int) -> None:
+        """The detector is deleted, or has changed: what was seen at this revision is of no use."""
+        with self._lock:
+            waiting = self._waiting.get(name)
+            if waiting is not None and waiting.revision == revision:
+                del self._waiting[name]
+
+    async def _ask(self, question: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(question, limiter=self._thread, abandon_on_cancel=True)
