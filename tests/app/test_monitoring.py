@@ -32,7 +32,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scrape]:
     folder = tmp_path_factory.mktemp("monitored")
     os.mkfifo(gate := folder / "gate")
     with (
-        running(folder, max_queued_images=2, test_gate=gate) as server,
+        running(folder, max_queued_images=2, test_gate=gate, drift=1) as server,
         connected(server.url) as http,
         ThreadPoolExecutor() as crowd,
     ):
@@ -45,6 +45,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scrape]:
             hurry = {"X-Request-Timeout": "0.1"}
             assert http.post("/v1/embed", files=files(RED), headers=hurry).status_code == 504
         holding.result()
+        assert http.get("/v1/detectors/a/drift").status_code == 200  # counted by now
         http.get("/metrics")
         yield scrape(http)
 
