@@ -14,21 +14,21 @@ _LENGTH_TOLERANCE = 1e-2  # an embedding has length 1; this much is forgiven to 
 
 
 def encode_isolating(
-    encode: Callable[[Any], Vectors], items: Sequence[Any] | np.ndarray, dim: int
+    encode: Callable[[Any], Vectors], items: Sequence[Any] | np.ndarray, *shape: int
 ) -> list[Vectors | EncoderError]:
-    """Encode n items (pixels or texts): for each its embedding (dim,), or its own error.
+    """Encode n items (pixels or texts): for each its embedding, or embeddings, of `shape`, or its own error.
 
-    A batch fails when `encode` raises anything, or gives an array of another shape than (n, dim). It is
+    A batch fails when `encode` raises anything, or gives an array of another shape than (n, *shape). It is
     then halved until only the guilty are left alone, so a failure that does not come back harms nobody.
-    A row that is not finite or not of length 1 fails alone at once.
+    An item with an embedding that is not finite or not of length 1 fails alone at once.
     """
     if not len(items):
         return []
     try:
         rows = np.asarray(encode(items), dtype=np.float32)
-        if rows.shape != (len(items), dim):
+        if rows.shape != (len(items), *shape):
             raise EncoderError(
-                f"the encoder gave embeddings of shape {rows.shape} for {len(items)} items of {dim} numbers"
+                f"the encoder gave embeddings of shape {rows.shape}, not {(len(items), *shape)}"
             )
     except Exception as error:
         if len(items) == 1:
@@ -38,12 +38,29 @@ def encode_isolating(
         return _separate(rows)
     # Here the error is let go, and with it the memory that its traceback holds: it may have been too little.
     half = len(items) // 2
-    return [*encode_isolating(encode, items[:half], dim), *encode_isolating(encode, items[half:], dim)]
+    return [*encode_isolating(encode, items[:half], *shape), *encode_isolating(encode, items[half:], *shape)]
+
+
+def encode_patches_isolating(
+    encode: Callable[[Any], tuple[Vectors, Vectors]], items: np.ndarray, rows: int, columns: int, dim: int
+) -> list[tuple[Vectors, Vectors] | EncoderError]:
+    """As `encode_isolating`, of n pixels: for each its embedding (dim,) and patches (rows, columns, dim)."""
+
+    def joined(items: Any) -> Vectors:
+        embeddings, patches = encode(items)
+        return np.concatenate([embeddings[:, None], patches.reshape(len(items), -1, dim)], axis=1)
+
+    return [
+        # A copy, since the view would keep the patches of the whole batch in memory.
+        one if isinstance(one, EncoderError) else (one[0].copy(), one[1:].reshape(rows, columns, dim))
+        for one in encode_isolating(joined, items, 1 + rows * columns, dim)
+    ]
 
 
 def _separate(rows: Vectors) -> list[Vectors | EncoderError]:
-    lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
-    sound = np.abs(lengths - 1) < _LENGTH_TOLERANCE  # false for NaN and infinity too
+    lengths = np.sqrt(np.einsum("...d,...d->...", rows, rows, dtype=np.float64))
+    # false for NaN and infinity too
+    sound = (np.abs(lengths - 1) < _LENGTH_TOLERANCE).reshape(len(rows), -1).all(axis=1)
     return [
         row if good else EncoderError("the encoder gave numbers that are no embedding for this item")
         for row, good in zip(rows, sound, strict=True)

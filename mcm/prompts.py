@@ -7,7 +7,7 @@ import numpy as np
 from mcm.definition import Concept, Definition, constant_score_message
 from mcm.detector import Detector
 from mcm.embeddings import Vectors, unit_rows
-from mcm.encoders.protocol import Encoder
+from mcm.encoders.protocol import Encoder, require_patches
 from mcm.errors import InvalidDefinition
 from mcm.scores import get_score
 
@@ -49,11 +49,23 @@ def build_detector(definition: Definition, encoder: Encoder) -> Detector:
 
     Raises:
         InvalidDefinition: see `pool_prompts`.
+        NoPatches: see `check_encoder`.
         EncoderError: the encoder failed.
     """
+    check_encoder(definition, encoder)
     prompts = distinct_prompts(definition)
     matrix = pool_prompts(definition, prompts, encoder.encode_texts(prompts))
     return Detector(definition, encoder.fingerprint, matrix)
+
+
+def check_encoder(definition: Definition, encoder: Encoder) -> None:
+    """Refuse a definition that the encoder cannot serve.
+
+    Raises:
+        NoPatches: the score needs patches, and the encoder gives none.
+    """
+    if get_score(definition.score).local:
+        require_patches(encoder)
 
 
 def _prompts(definition: Definition) -> Iterator[list[str]]:

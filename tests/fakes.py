@@ -53,12 +53,15 @@ class ColourEncoder:
 
     def encode_images(self, pixels: Pixels) -> Vectors:
         self.batches.append(len(pixels))
+        return self._embed_images(pixels)
+
+    def _embed_images(self, pixels: Pixels) -> Vectors:
         self.entered.set()
         self.gate.wait()
-        colours = pixels.reshape(len(pixels), 3, -1)
+        colours = pixels.reshape(-1, 3, SIDE * SIDE)
         if (colours == np.array(POISON, dtype=np.uint8)[:, None]).all(axis=(1, 2)).any():
             raise EncoderError("the forward pass failed: poison")
-        return unit_rows([_embed(colour) for colour in colours.mean(axis=2) / 255])
+        return self._rows(colours.mean(axis=2) / 255)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         self.texts.extend(texts)
@@ -70,12 +73,35 @@ class ColourEncoder:
     def warmup(self) -> None:
         pass
 
+    def _rows(self, colours: np.ndarray) -> Vectors:
+        return unit_rows(np.reshape([_embed(colour) for colour in colours], (-1, self.dim)))
+
     def _text(self, text: str) -> np.ndarray:
         for word in text.lower().replace(",", " ").split():
             if word in COLOURS:
                 return _embed(np.array(COLOURS[word], dtype=np.float64))
         seed = int.from_bytes(hashlib.sha256(f"{self.fingerprint}{text}".encode()).digest()[:8], "little")
         return np.random.default_rng(seed).standard_normal(self.dim)
+
+
+class PatchColourEncoder(ColourEncoder):
+    """Says what the quarters of an image show, too; `patch_batches` records what was asked for."""
+
+    name = "colours and quarters"
+
+    def __init__(self, fingerprint: str = "quarters-1") -> None:
+        super().__init__(fingerprint)
+        self.patch_batches: list[int] = []
+
+    def patch_grid(self) -> tuple[int, int]:
+        return 2, 2
+
+    def encode_patches(self, pixels: Pixels) -> tuple[Vectors, Vectors]:
+        self.patch_batches.append(len(pixels))
+        embeddings = self._embed_images(pixels)
+        half = SIDE // 2
+        quarters = pixels.reshape(-1, 3, 2, half, 2, half).mean(axis=(3, 5)).transpose(0, 2, 3, 1) / 255
+        return embeddings, self._rows(quarters.reshape(-1, 3)).reshape(-1, 2, 2, self.dim)
 
 
 def _embed(colour: np.ndarray) -> np.ndarray:

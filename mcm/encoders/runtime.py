@@ -73,6 +73,16 @@ def embeddings_of(features: ArrayLike) -> Vectors:
         ) from error
 
 
+def patch_embeddings_of(features: Vectors) -> Vectors:
+    """Features (n, rows, columns, d) of patches as unit float32 rows; image by image, to spare memory.
+
+    Raises:
+        EncoderError: as `embeddings_of`.
+    """
+    unit = [embeddings_of(of_one.reshape(-1, features.shape[-1])) for of_one in features]
+    return np.reshape(unit, features.shape)
+
+
 @contextmanager
 def encoder_errors(what: str) -> Iterator[None]:
     """Whatever a library raises inside becomes an EncoderError; ours pass."""

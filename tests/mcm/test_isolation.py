@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mcm.embeddings import Vectors
 from mcm.errors import EncoderError
-from mcm.isolation import encode_isolating
+from mcm.isolation import encode_isolating, encode_patches_isolating
 
 DIM = 3
 
@@ -111,3 +111,34 @@ def test_no_items_need_no_encoder() -> None:
         raise AssertionError("called")
 
     assert encode_isolating(encode, [], DIM) == []
+
+
+def with_patches(items: np.ndarray) -> tuple[Vectors, Vectors]:
+    """Patches (2, 1) of an item: its own embedding, and that of its negative."""
+    own, opposite = rows(items.tolist()), rows((-items).tolist())
+    return own, np.stack([own, opposite], axis=1)[:, :, None]
+
+
+def test_each_item_gets_its_own_patches_and_an_embedding_that_holds_no_other_memory() -> None:
+    outcomes = encode_patches_isolating(with_patches, np.arange(5), 2, 1, DIM)
+    for item, outcome in enumerate(outcomes):
+        assert not isinstance(outcome, EncoderError)
+        embedding, patches = outcome
+        assert embedding.tolist() == rows([item])[0].tolist()
+        assert embedding.base is None
+        assert patches.tolist() == [[rows([item])[0].tolist()], [rows([-item])[0].tolist()]]
+
+
+def test_only_the_item_with_a_patch_that_is_no_embedding_fails() -> None:
+    def encode(items: np.ndarray) -> tuple[Vectors, Vectors]:
+        embeddings, patches = with_patches(items)
+        patches[2, 1] = np.nan
+        return embeddings, patches
+
+    found = [isinstance(o, EncoderError) for o in encode_patches_isolating(encode, np.arange(4), 2, 1, DIM)]
+    assert found == [False, False, True, False]
+
+
+def test_patches_of_another_grid_are_not_trusted() -> None:
+    outcomes = encode_patches_isolating(with_patches, np.arange(2), 2, 2, DIM)
+    assert all(isinstance(outcome, EncoderError) for outcome in outcomes)

@@ -5,13 +5,13 @@ import pytest
 
 from mcm.definition import Concept, define
 from mcm.embeddings import Vectors, unit_rows
-from mcm.errors import InvalidDefinition
+from mcm.errors import InvalidDefinition, NoPatches
 from mcm.prompts import build_detector, distinct_prompts, pool_prompts, prompts_of
 from mcm.scores import SCORES
-from tests.fakes import ColourEncoder
+from tests.fakes import ColourEncoder, PatchColourEncoder
 
 
-class SameEncoder(ColourEncoder):
+class SameEncoder(PatchColourEncoder):
     """Embeds every text alike."""
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
@@ -86,3 +86,11 @@ def test_equal_concept_embeddings_are_refused_where_the_score_would_be_constant(
 
 def test_duplicates_beside_another_concept_are_fine() -> None:
     assert build_detector(define(["red", "red", "blue"]), ColourEncoder()).matrix.shape == (3, 16)
+
+
+def test_gl_mcm_is_refused_before_any_work_with_an_encoder_that_gives_no_patches() -> None:
+    definition, encoder = define(["red", "green"], score="gl-mcm"), ColourEncoder()
+    with pytest.raises(NoPatches, match="the encoder colours gives no patch embeddings"):
+        build_detector(definition, encoder)
+    assert encoder.texts == []
+    assert build_detector(definition, PatchColourEncoder()).matrix.shape == (2, 16)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mcm.encoders import Encoder, load_encoder
+from mcm.encoders import Encoder, PatchEncoder, load_encoder, require_patches
 from mcm.images import load_image
-from tests.fakes import ColourEncoder
+from tests.fakes import ColourEncoder, PatchColourEncoder
 from tests.mcm.encoders import tiny
 from tests.shared import shared
 
@@ -24,6 +24,14 @@ def photographs() -> list[Image.Image]:
 @pytest.fixture(scope="session")
 def b32() -> Encoder:
     return load_encoder(B32, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny_resnet(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    vision = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16}
+    folder = tmp_path_factory.mktemp("models") / "resnet"
+    tiny.write_local_dir(folder, model=tiny.CONFIG | {"vision_cfg": vision})
+    return load_encoder(f"local-dir:{folder}", device="cpu")
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +56,11 @@ def encoder(request: pytest.FixtureRequest) -> Encoder:
         return ColourEncoder()
     encoder: Encoder = request.getfixturevalue(request.param)
     return encoder
+
+
+@pytest.fixture(params=["colours", "tiny_clip", "b32", "tiny_resnet", "builtin"])
+def patch_encoder(request: pytest.FixtureRequest) -> PatchEncoder:
+    """Each encoder that gives patches."""
+    if request.param == "colours":
+        return PatchColourEncoder()
+    return require_patches(request.getfixturevalue(request.param))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mcm.encoders import Encoder, Pixels
+from mcm.encoders import Encoder, PatchEncoder, Pixels
 from tests.pictures import scene
 
 TEXTS = ["a photo of a cat", "a photo of a dog", "red", "", "猫 and \U0001f408, résumé"]
@@ -92,3 +92,34 @@ def test_warming_up_changes_nothing(encoder: Encoder) -> None:
     before = encoder.encode_texts(["red"])
     encoder.warmup()
     np.testing.assert_array_equal(encoder.encode_texts(["red"]), before)
+
+
+# ---- patches, of those that give them
+
+
+def test_an_images_embedding_is_the_same_with_its_patches(patch_encoder: PatchEncoder) -> None:
+    pixels = prepared(patch_encoder)
+    embeddings, _ = patch_encoder.encode_patches(pixels)
+    np.testing.assert_allclose(embeddings, patch_encoder.encode_images(pixels), rtol=0, atol=1e-6)
+
+
+def test_patches_become_unit_float32_rows_in_a_grid(patch_encoder: PatchEncoder) -> None:
+    _, patches = patch_encoder.encode_patches(prepared(patch_encoder))
+    assert patches.dtype == np.float32
+    assert patches.shape == (3, *patch_encoder.patch_grid(), patch_encoder.dim)
+    assert min(patch_encoder.patch_grid()) >= 2
+    np.testing.assert_allclose(np.linalg.norm(patches, axis=-1), 1, atol=1e-6)
+
+
+def test_patches_are_alike_alone_and_in_a_batch(patch_encoder: PatchEncoder) -> None:
+    pixels = prepared(patch_encoder)
+    _, together = patch_encoder.encode_patches(pixels)
+    alone = np.concatenate([patch_encoder.encode_patches(p[None])[1] for p in pixels])
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
+
+
+def test_no_images_have_no_patches(patch_encoder: PatchEncoder) -> None:
+    side = patch_encoder.image_size
+    embeddings, patches = patch_encoder.encode_patches(np.empty((0, 3, side, side), dtype=np.uint8))
+    assert embeddings.shape == (0, patch_encoder.dim)
+    assert patches.shape == (0, *patch_encoder.patch_grid(), patch_encoder.dim)
