@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -90,10 +90,17 @@ class Catalog:
             DetectorNotFound: there is none.
             StoreUnavailable: the store cannot be asked, and memory is missing or too old to use.
         """
+        return (await self.get_all([name]))[0]
+
+    async def get_all(self, names: Sequence[str]) -> list[NamedDetector]:
+        """The detectors of these names, in order; the store is asked once for all. Raises as `get`."""
         try:
-            revision = await self.revision(name)
+            revisions = await self._ask(partial(self._store.revisions, names))
         except StoreUnavailable:
-            return self._from_memory(name)
+            return [self._from_memory(name) for name in names]
+        return [await self._current(name, revisions.get(name)) for name in names]
+
+    async def _current(self, name: str, revision: int | None) -> NamedDetector:
         cached = self._cache.get(name)
         if cached is None or cached.stored.revision != revision:
             self.cache_misses += 1

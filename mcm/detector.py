@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mcm.calibration import UNCALIBRATED, Calibration
 from mcm.definition import Definition
-from mcm.embeddings import Vectors, unit_rows
+from mcm.embeddings import Vectors, cosines, unit_rows
 from mcm.errors import EncoderMismatch, InvalidEmbeddings, InvalidInput, NotCalibrated
 from mcm.scores import Floats, get_score, gl_mcm, local_mcm, probabilities
 
@@ -125,7 +125,7 @@ class Detector:
         Raises:
             InvalidEmbeddings: see `unit_rows`.
         """
-        return self._cosines(unit_rows(embeddings, self.matrix.shape[1]))
+        return cosines(unit_rows(embeddings, self.matrix.shape[1]), self.matrix)
 
     def local(self, embeddings: Vectors, patches: Vectors) -> list[Local]:
         """What the patches (n, rows, columns, d) of images with these embeddings (n, d) say.
@@ -213,16 +213,7 @@ class Detector:
     def _blocks(self, rows: Vectors) -> Iterator[Floats]:
         """The similarities of unit rows, some at a time."""
         step = max(1, _BLOCK // len(self.matrix))
-        return (self._cosines(rows[start : start + step]) for start in range(0, len(rows), step))
-
-    def _cosines(self, rows: Vectors) -> Floats:
-        """Summed in float64, then rounded to float32, so that an image's cosines are its own.
-
-        A matrix product adds in an order that depends on its shape: in float32 alone an image would get
-        other last digits beside other images, and the same one would fall on both sides of a threshold.
-        """
-        cosines = rows.astype(np.float64) @ self.matrix.astype(np.float64).T
-        return cosines.astype(np.float32).clip(-1, 1).astype(np.float64)
+        return (cosines(rows[start : start + step], self.matrix) for start in range(0, len(rows), step))
 
     def _judge_block(self, similarities: Floats, scores: Floats, top_k: int) -> Iterator[Verdict]:
         names, certificate = self.definition.names, self.calibration.certificate

@@ -1,6 +1,6 @@
 """Scores and embeddings: named detectors, one shot, many detectors at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import anyio.to_thread
@@ -86,13 +86,17 @@ async def score_with_detectors(
 ) -> Response:
     """One encode for all detectors; their answers in order."""
     check_matches(len(body.uploads), len(wanted), body.options.top_k)
-    detectors = [await service.catalog.get(name) for name in wanted]
+    detectors = await service.catalog.get_all(wanted)
     require_calibration([named.detector for named in detectors], body.options)
     names, outcomes = await images(body, service, work)
-    answers = [
-        await score_answer(named.detector, outcomes, names, body.options, work, service, named=named)
-        for named in detectors
-    ]
+
+    def judge() -> list[wire.ScoreAnswer]:
+        return [
+            judged(named.detector, outcomes, names, body.options, work, service, named=named)
+            for named in detectors
+        ]
+
+    answers = await in_thread(judge, service)
     failed = all_failed(outcomes, answers[0].results, work.request_id)
     return failed or json_answer(wire.ScoreAnswers(answers=answers))
 
@@ -158,33 +162,54 @@ async def score_answer(
     named: NamedDetector | None = None,
     warnings: Sequence[Advice] = (),
 ) -> wire.ScoreAnswer:
-    """Judge the embeddings, in a thread, since thousands of concepts take their time."""
+    """What one detector says of the embeddings."""
 
-    def judge() -> wire.ScoreAnswer:
-        with service.metrics.scoring(work):
-            verdicts = detector.judge(rows_of(outcomes, service.encoder.dim), top_k=options.top_k)
-        if named is not None and service.drift is not None:
-            service.drift.observe(named, verdicts)
-        answer = wire.ScoreAnswer(
-            detector=named.stored.name if named else None,
-            revision=named.stored.revision if named else None,
-            definition_hash=detector.definition_hash,
-            model=convert.model_ref(service.encoder),
-            score_name=detector.definition.score,
-            threshold=detector.threshold,
-            warnings=convert.notices(named.warnings if named else warnings),
-            results=convert.results(
-                outcomes, names, verdicts, work.request_id, per_concept=detector.calibration.by_concept
-            ),
-        )
-        if options.fdr is None:
-            return answer
-        return with_discoveries(answer, detector.calibration, options.fdr, options.fdr_method)
+    def judge() -> list[wire.ScoreAnswer]:
+        return [judged(detector, outcomes, names, options, work, service, named=named, warnings=warnings)]
 
-    answer = await anyio.to_thread.run_sync(judge)
-    good = [result.is_ood for result in answer.results if result.error is None]
-    service.metrics.count_verdicts(answer.detector, good)
-    return answer
+    return (await in_thread(judge, service))[0]
+
+
+async def in_thread(judge: Callable[[], list[wire.ScoreAnswer]], service: Service) -> list[wire.ScoreAnswer]:
+    """Answers from a thread, since thousands of concepts take their time; their verdicts are counted."""
+    answers = await anyio.to_thread.run_sync(judge)
+    for answer in answers:
+        good = [result.is_ood for result in answer.results if result.error is None]
+        service.metrics.count_verdicts(answer.detector, good)
+    return answers
+
+
+def judged(
+    detector: Detector,
+    outcomes: list[Outcome],
+    names: Sequence[str | None],
+    options: wire.ScoreOptions,
+    work: Work,
+    service: Service,
+    *,
+    named: NamedDetector | None = None,
+    warnings: Sequence[Advice] = (),
+) -> wire.ScoreAnswer:
+    """Judge the embeddings with one detector."""
+    with service.metrics.scoring(work):
+        verdicts = detector.judge(rows_of(outcomes, service.encoder.dim), top_k=options.top_k)
+    if named is not None and service.drift is not None:
+        service.drift.observe(named, verdicts)
+    answer = wire.ScoreAnswer(
+        detector=named.stored.name if named else None,
+        revision=named.stored.revision if named else None,
+        definition_hash=detector.definition_hash,
+        model=convert.model_ref(service.encoder),
+        score_name=detector.definition.score,
+        threshold=detector.threshold,
+        warnings=convert.notices(named.warnings if named else warnings),
+        results=convert.results(
+            outcomes, names, verdicts, work.request_id, per_concept=detector.calibration.by_concept
+        ),
+    )
+    if options.fdr is None:
+        return answer
+    return with_discoveries(answer, detector.calibration, options.fdr, options.fdr_method)
 
 
 def require_calibration(detectors: Sequence[Detector], options: wire.ScoreOptions) -> None:

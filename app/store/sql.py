@@ -1,6 +1,6 @@
 """The store's statements, each on an open connection. What writes runs inside `Database.write`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -27,11 +27,19 @@ from mcm.embeddings import Vectors
 
 # Asked by every request, so built once: this more than halves its cost.
 _REVISION = select(DetectorRow.revision).where(DetectorRow.name == bindparam("name"))
+_REVISIONS = select(DetectorRow.name, DetectorRow.revision).where(
+    DetectorRow.name.in_(bindparam("names", expanding=True))
+)
 
 
 def revision(connection: Connection, name: str) -> int | None:
     """The detector's revision, None if there is no such detector."""
     return connection.scalar(_REVISION, {"name": name})
+
+
+def revisions(connection: Connection, names: Sequence[str]) -> dict[str, int]:
+    """The revisions of those detectors that there are."""
+    return {row.name: row.revision for row in connection.execute(_REVISIONS, {"names": names})}
 
 
 def count(connection: Connection) -> int:

@@ -1,6 +1,6 @@
 """Store: named detectors, and what each encoder knows of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection
 
@@ -26,6 +26,11 @@ class Store(Database):
         """The detector's revision, None if there is no such detector. The cheapest question there is."""
         with self.read() as connection:
             return sql.revision(connection, name)
+
+    def revisions(self, names: Sequence[str]) -> dict[str, int]:
+        """The revisions of those detectors that there are, in one question."""
+        with self.read() as connection:
+            return sql.revisions(connection, names)
 
     def count(self) -> int:
         """The number of detectors."""

@@ -193,3 +193,10 @@ def test_an_absent_detector_is_at_no_revision(store: Store) -> None:
     with pytest.raises(DetectorNotFound, match="pets"):
         store.delete("pets", if_match=1)
     assert store.count() == 0
+
+
+def test_many_revisions_are_asked_for_at_once_and_what_is_not_there_is_left_out(store: Store) -> None:
+    for name in ("a", "b"):
+        create(store, name)
+    assert store.revisions(["b", "none", "a", "b"]) == {"a": store.revision("a"), "b": store.revision("b")}
+    assert store.revisions([]) == {}
