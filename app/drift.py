@@ -21,12 +21,12 @@ import structlog
 from app.catalog import NamedDetector
 from app.store import Store, StoredDrift, StoreUnavailable
 from mcm.detector import Verdict
-from mcm.drift import Bins, Counts, Drift, Marks, advance, begin, bins_of
+from mcm.drift import Bins, Drift, Marks, Places, advance, begin, bins_of
 
 T = TypeVar("T")
 KEEP_EVERY_S = 10.0
 LAST_WRITE_S = 2.0  # at the end, where the store may be locked
-MAX_WAITING = 1_000_000  # images, some 20 MB; more come only while the store is away, and are not counted
+MAX_WAITING = 1_000_000  # images of a detector, 3 MB; so many wait only while the store is away
 log = structlog.get_logger("mcm.drift")
 
 
@@ -36,17 +36,25 @@ class Waiting:
     def __init__(self, revision: int, bins: Bins) -> None:
         self.revision = revision
         self.bins = bins
-        self.located: list[Counts] = []
-        self.rejected: list[Marks] = []
+        self.images = 0
+        self._located: list[Places] = []
+        self._rejected: list[Marks] = []
 
-    @property
-    def images(self) -> int:
-        """How many."""
-        return sum(map(len, self.rejected))
+    def add(self, located: Places, rejected: Marks) -> None:
+        """Take more images."""
+        self.images += len(rejected)
+        self._located.append(located)
+        self._rejected.append(rejected)
+
+    def add_all(self, other: "Waiting") -> None:
+        """Take those of another."""
+        self.images += other.images
+        self._located += other._located
+        self._rejected += other._rejected
 
     def onto(self, drift: Drift | None) -> Drift:
         """The drift kept so far, and these images after it."""
-        located, rejected = np.concatenate(self.located), np.concatenate(self.rejected)
+        located, rejected = np.concatenate(self._located), np.concatenate(self._rejected)
         return advance(self.bins, begin(self.bins) if drift is None else drift, located, rejected)
 
 
@@ -94,11 +102,10 @@ class DriftWatch:
                 waiting = self._waiting[stored.name] = Waiting(stored.revision, bins_of(calibration))
             if waiting.revision > stored.revision:
                 return  # the detector has changed since
-            if sum(other.images for other in self._waiting.values()) + len(scores) > MAX_WAITING:
+            if waiting.images + len(scores) > MAX_WAITING:
                 self.uncounted += len(scores)
                 return
-            waiting.located.append(waiting.bins.locate(scores))
-            waiting.rejected.append(rejected)
+            waiting.add(waiting.bins.locate(scores), rejected)
 
     async def current(self, name: str) -> StoredDrift | None:
         """What is kept of a detector's images, with all that this server has seen; None before the first.
@@ -113,6 +120,10 @@ class DriftWatch:
         else:
             self.kept[name] = stored
         return stored
+
+    def forget(self, name: str) -> None:
+        """A detector is deleted: show nothing of it."""
+        self.kept.pop(name, None)
 
     async def _keep_for_ever(self) -> None:
         while True:
@@ -140,16 +151,16 @@ class DriftWatch:
             self._put_back(name, taken)
             raise
         if stored is None:
-            self._forget(name, taken.revision)
+            self._leave_out(name, taken.revision)
 
     def _put_back(self, name: str, taken: Waiting) -> None:
         with self._lock:
             since = self._waiting.get(name)
             if since is not None and since.revision == taken.revision:
-                since.located[:0] = taken.located
-                since.rejected[:0] = taken.rejected
+                taken.add_all(since)  # they came later
+                self._waiting[name] = taken
 
-    def _forget(self, name: str, revision: int) -> None:
+    def _leave_out(self, name: str, revision: int) -> None:
         """The detector is deleted, or has changed: what was seen at this revision is of no use."""
         with self._lock:
             waiting = self._waiting.get(name)

@@ -28,6 +28,7 @@ BAND = 0.95
 SCHEME = 1  # of bins and bettors: a `Drift` made under another one cannot go on
 
 Counts = NDArray[np.int64]
+Places = NDArray[np.uint8]  # small, since they may have to wait in memory
 Marks = NDArray[np.bool_]
 
 # Where bins end, as shares of the calibration images: finer at the ends, where drift shows first. Storey's
@@ -55,14 +56,15 @@ class Bins:
     ties: Floats
     gaps: Counts
 
-    def locate(self, scores: ArrayLike) -> Counts:
+    def locate(self, scores: ArrayLike) -> Places:
         """The first and last bin that each score may fall into: (m,) -> (m, 2); two only if it ties."""
         new = np.asarray(scores, dtype=np.float64)
-        return np.stack([np.searchsorted(self.edges, new, side=side) for side in ("left", "right")], axis=1)
+        ends = [np.searchsorted(self.edges, new, side=side) for side in ("left", "right")]
+        return np.stack(ends, axis=1).astype(np.uint8)
 
-    def settle(self, located: Counts, seed: int) -> Counts:
+    def settle(self, located: Places, seed: int) -> Counts:
         """One bin for each image, those that tie at random: located (m, 2) -> (m,)."""
-        first, last = located[:, 0], located[:, 1]
+        first, last = located[:, 0].astype(np.int64), located[:, 1]
         if (first == last).all():
             return first
         own = np.random.default_rng([1, seed]).random((len(located), 1))
@@ -162,7 +164,7 @@ def begin(bins: Bins) -> Drift:
     return Drift((0,) * len(bins.gaps), (share,) * _BETTORS, (Tally(), Tally()), None)
 
 
-def advance(bins: Bins, drift: Drift, located: Counts, rejected: Marks) -> Drift:
+def advance(bins: Bins, drift: Drift, located: Places, rejected: Marks) -> Drift:
     """`drift` after m more images, in their order.
 
     `located` (m, 2) comes from `Bins.locate`; `rejected` (m,) says which were called OOD, all False without
@@ -205,7 +207,7 @@ def rejected_band(calibration: Calibration, m: int) -> tuple[float, float] | Non
 
 
 def _advance_within(
-    bins: Bins, drift: Drift, halves: tuple[Tally, Tally], located: Counts, rejected: Marks
+    bins: Bins, drift: Drift, halves: tuple[Tally, Tally], located: Places, rejected: Marks
 ) -> Drift:
     """`advance` by images that all fit in the newer half."""
     fallen = bins.settle(located, drift.images)

@@ -86,6 +86,8 @@ async def delete(name: Name, service: Running, if_match: IfMatch) -> Response:
     """Delete a detector with its calibrations."""
     await service.catalog.delete(name, if_match=if_match)
     service.metrics.forget_detector(name)
+    if service.drift is not None:
+        service.drift.forget(name)
     return Response(status_code=204)
 
 

@@ -8,13 +8,12 @@ import httpx
 import pytest
 
 from tests.calls import RED, calibrate, connected, create, files
+from tests.e2e.faulty import COMMAND, Faults
 from tests.fakes import ColourEncoder
 from tests.pictures import plain
 from tests.problems import assert_problem
 from tests.scrapes import scrape
 from tests.server import Server, running
-
-LOW, HIGH = "olive", "red"  # among red, green and blue: near the threshold's wrong side, and right on one
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +251,36 @@ def test_an_encoder_that_calibrates_leaves_the_drift_under_another_alone(tmp_pat
         assert drift(http, "a")["images"] == 10
 
 
+# ---- while the store is away
+
+
+def test_scoring_goes_on_while_the_store_cannot_be_written_and_its_images_are_counted_later(
+    tmp_path: Path,
+) -> None:
+    faults = Faults(tmp_path / "fault")
+    with (
+        running(tmp_path, COMMAND, test_fault=faults.file, drift=1) as server,
+        connected(server.url) as http,
+    ):
+        made(http, "a")
+        faults.set("read-only")
+        embed(http, "a", 5, "red")
+        assert_problem(http.get("/v1/detectors/a/drift"), 503, "store-unavailable")
+        embed(http, "a", 5, "red")
+        faults.set("")
+        assert drift(http, "a")["images"] == 10
+
+
 # ---- metrics
+
+
+def test_the_metrics_of_a_deleted_detector_are_forgotten(http: httpx.Client, name: str) -> None:
+    made(http, name)
+    embed(http, name, 3, "red")
+    drift(http, name)
+    assert name in http.get("/metrics").text
+    http.delete(f"/v1/detectors/{name}")
+    assert name not in http.get("/metrics").text
 
 
 def test_the_metrics_show_what_the_route_tells(http: httpx.Client, name: str) -> None:

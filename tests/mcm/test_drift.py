@@ -39,7 +39,12 @@ def watched(bins: Bins, scores: Floats, after: Drift | None = None, threshold: f
 
 
 def in_bins(bins: Bins, places: Counts) -> Drift:
-    return advance(bins, begin(bins), np.stack([places, places], axis=1), np.zeros(len(places), dtype=bool))
+    return advance(
+        bins,
+        begin(bins),
+        np.stack([places, places], axis=1).astype(np.uint8),
+        np.zeros(len(places), dtype=bool),
+    )
 
 
 def uniform(n: int, seed: int = 0) -> Floats:
@@ -90,7 +95,7 @@ def test_the_wealth_to_expect_after_the_next_image_is_the_wealth_now(n: int, fal
     count = len(bins.gaps)
     drift = in_bins(bins, np.array(fallen, dtype=np.int64) % count)
     chances = (bins.gaps + drift.seen) / (n + 1 + len(fallen))
-    nexts = [np.array([[j, j]]) for j in range(count)]
+    nexts = [np.array([[j, j]], dtype=np.uint8) for j in range(count)]
     after = [exp(advance(bins, drift, place, np.array([False])).log_wealth) for place in nexts]
     assert chances.sum() == pytest.approx(1)
     assert chances @ after == pytest.approx(exp(drift.log_wealth), rel=1e-9)

@@ -7,7 +7,7 @@ import pytest
 
 from mcm import __version__, wire
 from tests.mcm.client.conftest import Connect
-from tests.mcm.client.fake_service import BAD, MODEL, FakeService, certificate, detector, summary
+from tests.mcm.client.fake_service import BAD, MODEL, NOW, FakeService, certificate, detector, summary
 
 
 def test_every_request_carries_the_key_and_says_who_asks(connect: Connect) -> None:
@@ -121,6 +121,19 @@ def test_small_calls_go_where_the_contract_says(connect: Connect) -> None:
         "DELETE /v1/detectors/pets/calibration",
         "DELETE /v1/detectors/pets/threshold",
     ]
+
+
+def test_drift_is_asked_for_and_read(connect: Connect) -> None:
+    told = {
+        "detector": "pets", "revision": 7, "definition_hash": "h", "calibration_images": 100, "images": 3,
+        "since": NOW, "updated_at": NOW, "log10_wealth": -0.1, "log10_alarm_wealth": 2.0, "alarm": False,
+        "alarm_at": None, "alarm_after": None, "false_alarm_probability": 0.01, "summary": "No drift.",
+        "recent": {"images": 3, "rejected_share": 0.0, "rejected_band": [0.0, 0.3], "ood_share": None},
+    }  # fmt: skip
+    service = FakeService(httpx.Response(200, json=told))
+    found = connect(service).drift("pets")
+    assert (found.images, found.recent.rejected_band) == (3, (0.0, 0.3))
+    assert service.roads == ["GET /v1/detectors/pets/drift"]
 
 
 def test_check_concepts_and_calibration_and_threshold_are_read(connect: Connect) -> None:
