@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from mcm.embeddings import Vectors
-from mcm.encoders import Encoder, Pixels
+from mcm.encoders import Encoder, Pixels, require_patches
 from mcm.errors import BrokenImage, EncoderError, ImageError, ImageTooLarge, InvalidInput, McmError
 from mcm.image_formats import SUFFIXES
 from mcm.images import DEFAULT_LIMITS, ImageLimits, load_image
-from mcm.isolation import encode_isolating
+from mcm.isolation import encode_isolating, encode_patches_isolating
 
 DEFAULT_BATCH_SIZE = 32
+_Outcome = Vectors | tuple[Vectors, Vectors] | McmError  # an embedding, alone or with patches
 _BATCHES_AHEAD = 3
 
 
@@ -32,12 +33,16 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """The embedding (dim,) of the image at place `index`, or why there is none."""
+    """The embedding (dim,) of the image at place `index`, or why there is none.
+
+    `patches` (rows, columns, dim) are there where they were asked for.
+    """
 
     index: int
     name: str
     embedding: Vectors | None
     error: McmError | None
+    patches: Vectors | None = None
 
 
 def embed_images(
@@ -47,18 +52,22 @@ def embed_images(
     batch_size: int = DEFAULT_BATCH_SIZE,
     limits: ImageLimits = DEFAULT_LIMITS,
     threads: int | None = None,
+    patches: bool = False,
 ) -> Iterator[Embedded]:
     """Embed images in the order of `sources`, one answer for each; bad ones carry their own error.
 
     `sources` is consumed lazily, a few batches ahead, so any number of images takes the same memory.
     Images are read, decoded and prepared in `threads` threads (one for each core by default) while the
-    encoder works. Closing the iterator, or leaving it by an exception, drops the work that waits.
+    encoder works. Closing the iterator, or leaving it by an exception, drops the work that waits. With
+    `patches`, each answer carries the image's patches, in hundreds of times the memory of its embedding: see
+    `Detector.local`.
 
     What a source's `read` raises as OSError or McmError is the error of that image; anything else is a bug
     of the caller's and goes through.
 
     Raises:
         InvalidInput: `batch_size` or `threads` below 1.
+        NoPatches: the encoder gives none, and `patches` asks for them.
     """
     if batch_size < 1 or (threads is not None and threads < 1):
         raise InvalidInput(f"batch_size and threads must be at least 1, not {batch_size} and {threads}")
@@ -77,7 +86,7 @@ def embed_images(
             batch = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
             prepared = [item.pixels.result() for item in batch]
             look_ahead()  # so that the threads have work while the encoder is busy
-            for item, outcome in zip(batch, _encode(encoder, prepared), strict=True):
+            for item, outcome in zip(batch, _encode(encoder, prepared, patches), strict=True):
                 yield _embedded(item, outcome)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -188,14 +197,23 @@ def _read_and_prepare(encoder: Encoder, limits: ImageLimits, source: Source) -> 
         return unreadable
 
 
-def _encode(encoder: Encoder, prepared: list[Pixels | McmError]) -> Iterator[Vectors | McmError]:
+def _encode(encoder: Encoder, prepared: list[Pixels | McmError], patches: bool) -> Iterator[_Outcome]:
     """Embed what could be prepared; errors keep their places."""
     good = [pixels for pixels in prepared if not isinstance(pixels, McmError)]
-    rows = iter(encode_isolating(encoder.encode_images, np.stack(good), encoder.dim) if good else ())
-    return (error if isinstance(error, McmError) else next(rows) for error in prepared)
+    found: Iterator[_Outcome] = iter(_encode_good(encoder, np.stack(good), patches) if good else ())
+    return (error if isinstance(error, McmError) else next(found) for error in prepared)
 
 
-def _embedded(item: _Waiting, outcome: Vectors | McmError) -> Embedded:
+def _encode_good(encoder: Encoder, pixels: Pixels, patches: bool) -> Sequence[_Outcome]:
+    if not patches:
+        return encode_isolating(encoder.encode_images, pixels, encoder.dim)
+    seeing = require_patches(encoder)
+    return encode_patches_isolating(seeing.encode_patches, pixels, *seeing.patch_grid(), seeing.dim)
+
+
+def _embedded(item: _Waiting, outcome: _Outcome) -> Embedded:
     if isinstance(outcome, McmError):
         return Embedded(item.index, item.name, None, outcome)
+    if isinstance(outcome, tuple):
+        return Embedded(item.index, item.name, outcome[0], None, outcome[1])
     return Embedded(item.index, item.name, outcome, None)

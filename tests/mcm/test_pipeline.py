@@ -18,12 +18,13 @@ from mcm.errors import (
     ImageTooLarge,
     InvalidInput,
     McmError,
+    NoPatches,
     UnsupportedImage,
 )
 from mcm.images import ImageLimits, load_image
 from mcm.pipeline import Embedded, Source, embed_images, image_files, prepare_image
 from tests import pictures
-from tests.fakes import POISON, ColourEncoder
+from tests.fakes import POISON, ColourEncoder, PatchColourEncoder
 from tests.shared import shared
 
 RED, GREEN, BLUE = map(pictures.plain, ("red", "lime", "blue"))
@@ -76,6 +77,30 @@ def test_a_bad_image_stands_in_its_own_place_and_is_named(tmp_path: Path) -> Non
     assert kinds(results) == [None, None, BrokenImage, UnsupportedImage, UnsupportedImage, None]
     assert [result.name for result in results][2:5] == [str(cut), "image 3", "page.jpg"]
     assert [result.embedding is None for result in results] == [False, False, True, True, True, False]
+
+
+def test_patches_come_with_the_embeddings_where_they_are_asked_for() -> None:
+    encoder = PatchColourEncoder()
+    results = list(embed_images(encoder, [RED, b"", BLUE], batch_size=2, patches=True))
+    assert kinds(results) == [None, UnsupportedImage, None]
+    assert (encoder.batches, encoder.patch_batches) == ([], [1, 1])  # one forward for both
+    for result, data in zip(results[::2], (RED, BLUE), strict=True):
+        assert result.embedding is not None
+        assert result.patches is not None
+        assert result.embedding.tolist() == alone(encoder, data).tolist()
+        assert result.patches.shape == (2, 2, encoder.dim)
+        np.testing.assert_allclose(result.patches, np.broadcast_to(result.embedding, (2, 2, 16)), atol=1e-6)
+
+
+def test_nobody_pays_for_patches_without_asking() -> None:
+    encoder = PatchColourEncoder()
+    assert [result.patches for result in embed_images(encoder, [RED, BLUE])] == [None, None]
+    assert encoder.patch_batches == []
+
+
+def test_patches_of_an_encoder_that_gives_none_are_refused() -> None:
+    with pytest.raises(NoPatches, match="the encoder colours"):
+        list(embed_images(ColourEncoder(), [RED], patches=True))
 
 
 def test_files_that_cannot_be_read_are_errors_in_their_places(tmp_path: Path) -> None:
