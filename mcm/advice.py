@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcm.definition import Definition, duplicate_concepts, folded_name
+from mcm.definition import Definition, duplicate_concepts
 from mcm.embeddings import Vectors
+from mcm.names import folded_name
 from mcm.prompts import prompts_of
 
 NEAR_SYNONYM_COSINE = 0.9

@@ -3,13 +3,13 @@
 import hashlib
 import json
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from mcm.errors import InvalidDefinition
+from mcm.names import folded_name
 from mcm.scores import (
     DEFAULT_LOCAL_WEIGHT,
     SCORES,
@@ -135,11 +135,6 @@ def definition_from_json(data: dict[str, Any]) -> Definition:
         temperature=data["temperature"],
         local_weight=data.get("local_weight"),
     )
-
-
-def folded_name(name: str) -> str:
-    """What two names share that differ only in case, white space and Unicode form."""
-    return " ".join(unicodedata.normalize("NFKC", name.casefold()).split())
 
 
 def duplicate_concepts(names: Iterable[str]) -> list[tuple[str, ...]]:

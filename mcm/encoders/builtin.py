@@ -20,7 +20,7 @@ from timm.data.config import resolve_model_data_config
 from timm.data.imagenet_info import ImageNetInfo
 
 from mcm.embeddings import Vectors, unit_rows
-from mcm.encoders.class_cache import cached
+from mcm.encoders.disk_cache import cached
 from mcm.encoders.fingerprint import fingerprint
 from mcm.encoders.preprocessing import Preprocessing, from_timm
 from mcm.encoders.protocol import Pixels
@@ -155,7 +155,7 @@ def class_embeddings(sentences: Sentences, descriptions: Sequence[str]) -> Vecto
         rows = sentences.embed(texts)
         return unit_rows(rows[: len(descriptions)] + rows[len(descriptions) :])
 
-    return cached(key, (len(descriptions), 384), compute)
+    return cached("classes", key, (len(descriptions), 384), compute)
 
 
 def first_lemma(description: str) -> str:
