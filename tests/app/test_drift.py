@@ -7,13 +7,14 @@ from typing import Any
 import httpx
 import pytest
 
+from mcm import wire
 from tests.calls import RED, calibrate, connected, create, files
 from tests.e2e.faulty import COMMAND, Faults
 from tests.fakes import ColourEncoder
 from tests.pictures import plain
 from tests.problems import assert_problem
 from tests.scrapes import scrape
-from tests.server import Server, running
+from tests.server import ROOT, Server, running
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +132,14 @@ def test_a_detector_without_a_threshold_has_no_rejected_share_and_is_watched_all
     assert answer["alarm"]
     assert (answer["recent"]["rejected_share"], answer["recent"]["rejected_band"]) == (None, None)
     assert "called OOD. " not in answer["summary"]
+
+
+def test_the_docs_tell_of_every_key() -> None:
+    told = (ROOT / "docs" / "drift.md").read_text()
+    keys = {*wire.Drift.model_fields, *(f"recent.{key}" for key in wire.RecentImages.model_fields)} - {
+        "recent"
+    }
+    assert {key for key in keys if f"`{key}`" not in told} == set()
 
 
 # ---- when it begins anew
