@@ -30,9 +30,15 @@ format: $(INSTALLED)  ## format the code, and write the README's tables
 	$(BIN)/ruff format .
 	$(BIN)/python -m tests.readme
 
-bench: $(INSTALLED)  ## measure: quality of the built-in encoder, weight of the import
+bench: $(INSTALLED)  ## measure everything that is said of quality and speed: an hour of a quiet machine
 	$(BIN)/python -m benchmarks.builtin_quality
 	$(BIN)/python -m benchmarks.import_time
+	$(BIN)/python -m benchmarks.flops
+	$(BIN)/python -m benchmarks.quality
+	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.scenarios
+	$(BIN)/python -m benchmarks.overload
+	$(BIN)/python -m benchmarks.memory
 
 audit: $(INSTALLED)  ## look all packages up for known vulnerabilities; fails if it cannot
 	test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/pip install --quiet pip-audit; }
