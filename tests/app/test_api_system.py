@@ -17,6 +17,7 @@ ROUTES = {
     ("put", "/v1/detectors/{name}"),
     ("get", "/v1/detectors/{name}"),
     ("delete", "/v1/detectors/{name}"),
+    ("get", "/v1/detectors/{name}/drift"),
     ("get", "/v1/detectors/{name}/file"),
     ("put", "/v1/detectors/{name}/file"),
     ("post", "/v1/detectors/{name}/score"),
