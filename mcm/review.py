@@ -22,9 +22,9 @@ class Copies:
     def __init__(self) -> None:
         self._names: dict[bytes, list[str]] = {}
 
-    def add(self, name: str, content: bytes) -> None:
-        """Take an image."""
-        self._names.setdefault(sha256(content).digest(), []).append(name)
+    def add(self, name: str, digest: bytes) -> None:
+        """Take an image by the `digest_of` its content."""
+        self._names.setdefault(digest, []).append(name)
 
     @property
     def advice(self) -> Advice | None:
@@ -40,6 +40,11 @@ class Copies:
             f"{copies} calibration images are copies of others ({told}{more}): they count twice and say "
             "nothing new, so the promise does not hold; calibrate again with each image once",
         )
+
+
+def digest_of(content: bytes) -> bytes:
+    """What only the same content has."""
+    return sha256(content).digest()
 
 
 def lowest(scores: ArrayLike) -> list[int]:

@@ -67,7 +67,7 @@ async def calibrate(
         [verdict.concept for verdict in verdicts],
         [(i, names[i]) for i, outcome in enumerate(outcomes) if not isinstance(outcome, McmError)],
         errors,
-        await anyio.to_thread.run_sync(copies_among, body.uploads),
+        await anyio.to_thread.run_sync(copies_among, body.uploads, outcomes),
     )
     return await put_in_force(name, new, options, if_match, service)
 
@@ -224,12 +224,12 @@ def check_known(concepts: Sequence[str], definition: Definition) -> None:
         raise InvalidRequest(f"the detector has no concept {min(unknown)!r:.80}")
 
 
-def copies_among(uploads: Sequence[Upload]) -> Advice | None:
-    """What to know of images that are given more than once."""
+def copies_among(uploads: Sequence[Upload], outcomes: Sequence[Outcome]) -> Advice | None:
+    """What to know of images that are given more than once, among those that could be used."""
     copies = review.Copies()
-    for i, upload in enumerate(uploads):
-        if isinstance(upload.data, bytes):
-            copies.add(upload.name or f"image {i}", upload.data)
+    for i, (upload, outcome) in enumerate(zip(uploads, outcomes, strict=True)):
+        if isinstance(upload.data, bytes) and not isinstance(outcome, McmError):
+            copies.add(upload.name or f"image {i}", review.digest_of(upload.data))
     return copies.advice
 
 

@@ -31,10 +31,24 @@ def certificate_facts(certificate: wire.Certificate | None) -> Facts:
         ("threshold", certificate.threshold),
         ("method", certificate.method),
         ("false alarm rate", certificate.false_alarm_rate),
+        ("confidence", certificate.confidence),
         ("calibration images", certificate.n),
         ("promise", certificate.promise or "none: the threshold was set by hand"),
         ("calibrated", certificate.created_at.isoformat(timespec="seconds")),
+        *_concept_facts(certificate.concepts),
     ]
+
+
+def _concept_facts(concepts: Sequence[wire.ConceptThreshold]) -> Facts:
+    """The thresholds of concepts, the shared one last."""
+    own = [entry for entry in concepts if entry.concept is not None]
+    shown = [*own[:SHOWN_CONCEPTS], *(entry for entry in concepts if entry.concept is None)]
+    told: Facts = [
+        (f"threshold of {entry.concept or 'other concepts'}", f"{entry.threshold} (n {entry.n}, k {entry.k})")
+        for entry in shown
+    ]
+    more = len(own) - SHOWN_CONCEPTS
+    return [*told, ("thresholds not shown", more if more > 0 else None)]
 
 
 def encoder_facts(name: str, fingerprint: str, definition_hash: str) -> Facts:
@@ -84,6 +98,11 @@ def certificate_of(detector: Detector) -> wire.Certificate | None:
     """A detector's certificate in the shape of the HTTP contract."""
     certificate = detector.calibration.certificate
     return None if certificate is None else wire.Certificate.model_validate(certificate)
+
+
+def required_certificate(detector: Detector) -> wire.Certificate:
+    """The certificate of a detector that has just got one."""
+    return wire.Certificate.model_validate(detector.calibration.certificate)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -11,8 +11,10 @@ import typer
 
 from mcm.definition import Concept, Definition, define
 from mcm.errors import InvalidInput
+from mcm.fdr import DEFAULT_METHOD as DEFAULT_FDR_METHOD
+from mcm.fdr import METHODS as FDR_METHODS
 from mcm.scores import SCORES
-from mcm.thresholds import DEFAULT_FALSE_ALARM_RATE, DEFAULT_METHOD, METHODS
+from mcm.thresholds import DEFAULT_CONFIDENCE, DEFAULT_FALSE_ALARM_RATE, DEFAULT_METHOD, METHODS
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 DEFAULT_ENCODER = "builtin"
@@ -98,6 +100,41 @@ FalseAlarmRate = Annotated[
         metavar="A",
         help=f"Share of in-distribution images that may be called OOD. Default: {DEFAULT_FALSE_ALARM_RATE}.",
     ),
+]
+Confidence = Annotated[
+    float | None,
+    typer.Option(metavar="C", help=f"Confidence of --method pac. Default: {DEFAULT_CONFIDENCE}."),
+]
+PerConcept = Annotated[
+    bool | None,
+    typer.Option(
+        "--per-concept/--all-together",
+        help="Give each concept that has enough images a threshold of its own. Default: all together, or, "
+        "with --append or --stored, as before.",
+        show_default=False,
+    ),
+]
+Append = Annotated[
+    bool,
+    typer.Option(
+        "--append",
+        help="Add the images to the calibration in force; options left out stay as they are there.",
+    ),
+]
+Stored = Annotated[
+    bool, typer.Option("--stored", help="Calibrate again with the scores that the detector has.")
+]
+Fdr = Annotated[
+    float | None,
+    typer.Option(
+        metavar="Q",
+        help="Judge all images together: of those called a discovery, on average at most a share Q is "
+        "in-distribution. Needs a calibrated detector.",
+    ),
+]
+FdrMethod = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help=f"{', '.join(FDR_METHODS)}. Default: {DEFAULT_FDR_METHOD}."),
 ]
 ManualThreshold = Annotated[
     float | None,

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from mcm import wire
+from mcm.calibration import Calibration
 from mcm.cli.output import note
 from mcm.cli.rows import Row, failed, judged
-from mcm.client import Client
+from mcm.client import Client, DefinitionChanged, core_calibration
 from mcm.definition import Concept, Definition
-from mcm.errors import ClientError
+from mcm.errors import ClientError, InvalidInput
 
 
 def connect(url: str, jobs: int | None = None) -> Client:
@@ -41,13 +42,55 @@ def running_model(client: Client) -> wire.Model:
     return models[0]
 
 
+def calibrate_again(client: Client, name: str, chosen: dict[str, Any]) -> wire.CertificateAnswer:
+    """Calibrate with the scores that the server has, by other options.
+
+    Raises:
+        InvalidInput: it has none, or per concept is asked for and their concepts are not known.
+    """
+    kept = client.calibration(name)
+    if not kept.scores:
+        raise InvalidInput(f"detector {name!r} has no calibration scores: calibrate it with images")
+    if chosen["per_concept"] and kept.groups is None:
+        raise InvalidInput("the stored scores have no concepts: calibrate per concept with the images")
+    per_concept = kept.groups is not None and chosen["per_concept"] is not False
+    return client.calibrate(
+        name,
+        scores=kept.scores,
+        definition_hash=kept.definition_hash,
+        concepts=kept.groups.concepts if kept.groups is not None and per_concept else None,
+        **chosen | {"per_concept": per_concept},
+    )
+
+
+def calibration(url: str, name: str) -> tuple[Calibration, int]:
+    """The calibration scores of a detector, to compare with, and its revision."""
+    with connect(url) as client:
+        found = client.calibration(name)
+    return core_calibration(found), found.revision
+
+
 def rows_of_detector(
-    url: str, name: str, images: Iterable[Path], top_k: int, jobs: int | None
+    url: str,
+    name: str,
+    images: Iterable[Path],
+    top_k: int,
+    jobs: int | None,
+    *,
+    revision: int | None = None,
 ) -> Iterator[Row]:
-    """A row for each image, judged by a detector of the server."""
+    """A row for each image, judged by a detector of the server.
+
+    Raises:
+        DefinitionChanged: it is not, or not any more, at `revision`, if one is given.
+    """
     said: set[str] = set()
     with connect(url, jobs) as client:
         for answer in client.score_answers(name, as_text(images), top_k=top_k):
+            if revision not in (None, answer.revision):
+                raise DefinitionChanged(
+                    f"detector {name!r} changed while the images were scored; score them again"
+                )
             say_warnings(answer.warnings, said)
             blank = Row(
                 name="",

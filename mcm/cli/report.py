@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mcm.cli.discoveries import Judge
 from mcm.cli.files import check_out, rows_file
 from mcm.cli.output import (
     STDOUT,
@@ -67,13 +68,24 @@ def check(threshold: float | None, out: Path | None) -> None:
 
 
 def report(
-    rows: Iterable[Row], *, threshold: float | None, show_top: bool, out: Path | None, json_file: Path | None
+    rows: Iterable[Row],
+    *,
+    threshold: float | None,
+    judge: Judge | None,
+    show_top: bool,
+    out: Path | None,
+    json_file: Path | None,
 ) -> bool:
-    """Show or write the rows as they come; True if some images could not be used."""
+    """Show or write the rows as they come, or, with a judge, once all are there.
+
+    True if some images could not be used.
+    """
     if threshold is not None:
         rows = (with_threshold(row, threshold) for row in rows)
     tally = Tally()
     rows = tally.watch(with_progress(rows, "scoring"))
+    if judge is not None:
+        rows = judge.mark(rows)
     kept: list[dict[str, Any]] = []
     if json_file is not None:
         rows = _keep(rows, kept)
@@ -85,10 +97,16 @@ def report(
         for _ in rows:
             pass
     else:
-        print_table((*SHOWN, "top") if show_top else SHOWN, (_cells(row, show_top) for row in rows))
+        columns = (*SHOWN, *(["discovery"] if judge else []), *(["top"] if show_top else []))
+        print_table(columns, (_cells(row, judge is not None, show_top) for row in rows))
     if json_file is not None:
-        write_json(json_file, {"results": kept})
+        found = {} if judge is None else {"fdr": judge.as_json()}
+        write_json(json_file, found | {"results": kept})
     list_failures(tally.failures, tally.seen)
+    if judge is not None:
+        note(judge.summary)
+    if judge is not None and judge.made is not None and judge.made.caution is not None:
+        note(f"warning: {judge.made.caution}")
     note(tally.summary if out is None else f"{tally.summary}; written to {out}")
     return bool(tally.failures)
 
@@ -99,9 +117,11 @@ def _keep(rows: Iterable[Row], kept: list[dict[str, Any]]) -> Iterator[Row]:
         yield row
 
 
-def _cells(row: Row, show_top: bool) -> tuple[object, ...]:
+def _cells(row: Row, show_discovery: bool, show_top: bool) -> tuple[object, ...]:
     verdict = f"error: {row.error}" if row.error is not None and not on_terminal() else row.verdict
-    cells = (row.name, row.concept, row.score, row.lift, row.p_value, verdict)
+    cells: tuple[object, ...] = (row.name, row.concept, row.score, row.lift, row.p_value, verdict)
+    if show_discovery:
+        cells = (*cells, {True: "discovery", False: "none", None: None}[row.discovery])
     if not show_top:
         return cells
     return (*cells, ", ".join(f"{match['concept']} {match['similarity']:.4f}" for match in row.top) or None)

@@ -14,6 +14,7 @@ COLUMNS: Columns = {
     "p_value": "number",
     "threshold": "number",
     "is_ood": "flag",
+    "discovery": "flag",
     "concept": "text",
     "top": "matches",
     "error": "text",
@@ -38,6 +39,7 @@ class Row:
     p_value: float | None = None
     threshold: float | None = None
     is_ood: bool | None = None
+    discovery: bool | None = None
     concept: str | None = None
     top: tuple[dict[str, Any], ...] = ()
     error: str | None = None
@@ -75,6 +77,7 @@ def judged(blank: Row, name: str, verdict: Verdict | wire.Result) -> Row:
         score=verdict.score,
         lift=verdict.lift,
         p_value=verdict.p_value,
+        threshold=blank.threshold if verdict.threshold is None else verdict.threshold,
         is_ood=verdict.is_ood,
         concept=verdict.concept,
         top=tuple(

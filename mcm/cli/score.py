@@ -8,8 +8,10 @@ import typer
 
 from mcm.cli import options
 from mcm.definition import Definition
+from mcm.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from mcm.cli.discoveries import Judge
     from mcm.cli.rows import Row
 
 
@@ -23,6 +25,8 @@ def score(
     score_name: options.ScoreName = None,
     temperature: options.Temperature = None,
     threshold: options.Threshold = None,
+    fdr: options.Fdr = None,
+    fdr_method: options.FdrMethod = None,
     top_k: options.TopK = 1,
     encoder: options.Encoder = None,
     device: options.Device = "auto",
@@ -39,20 +43,43 @@ def score(
     mcm score photos/ --concepts "cat,dog,bird"
     mcm score cat.jpg --concepts-file pets.txt --threshold 0.35
     mcm score photos/ --detector-file pets.json --out scores.csv
-    mcm score photos/ --detector pets --server http://127.0.0.1:8000
+    mcm score photos/ --detector pets --server http://127.0.0.1:8000 --fdr 0.1
     """
-    from mcm.cli import report
+    from mcm.cli import discoveries, report
 
     options.require_one(
         concepts=concepts, concepts_file=concepts_file, detector_file=detector_file, detector=detector
     )
     source = options.definition_of(concepts, concepts_file, template, score_name, temperature)
     report.check(threshold, out)
+    discoveries.check(fdr, fdr_method)
+    if fdr is not None and source is not None:
+        raise InvalidInput("--fdr needs a calibrated detector, not concepts: --detector-file or --detector")
     url = options.server_for(server, detector=detector, detector_file=detector_file, encoder=encoder)
     images = options.images_of(paths)
-    rows = _rows(source or detector_file or str(detector), url, images, encoder, device, top_k, jobs)
-    if report.report(rows, threshold=threshold, show_top=top_k > 1, out=out, json_file=json_file):
+    wanted = source or detector_file or str(detector)
+    judge, revision = _judge(wanted, url, fdr, fdr_method)
+    rows = _rows(wanted, url, images, encoder, device, top_k, jobs, revision)
+    if report.report(
+        rows, threshold=threshold, judge=judge, show_top=top_k > 1, out=out, json_file=json_file
+    ):
         raise typer.Exit(1)
+
+
+def _judge(
+    source: Definition | Path | str, url: str | None, fdr: float | None, method: str | None
+) -> "tuple[Judge | None, int | None]":
+    """What marks discoveries, if that is asked for, and the revision that a server's detector must have."""
+    from mcm.cli import discoveries, local, remote
+    from mcm.fdr import DEFAULT_METHOD
+
+    if fdr is None:
+        return None, None
+    if isinstance(source, Path):
+        calibration, revision = local.read_detector(source)[0].calibration, None
+    else:
+        calibration, revision = remote.calibration(str(url), str(source))
+    return discoveries.Judge(calibration, fdr, method or DEFAULT_METHOD), revision
 
 
 def _rows(
@@ -63,6 +90,7 @@ def _rows(
     device: str,
     top_k: int,
     jobs: int | None,
+    revision: int | None,
 ) -> "Iterator[Row]":
     """Scores against concepts, by a detector file, or by a server's detector of this name."""
     from mcm.cli import local, remote
@@ -70,7 +98,7 @@ def _rows(
     if isinstance(source, Path):
         return local.rows_of_file(source, encoder, device, images, top_k, jobs)
     if isinstance(source, str):
-        return remote.rows_of_detector(str(url), source, images, top_k, jobs)
+        return remote.rows_of_detector(str(url), source, images, top_k, jobs, revision=revision)
     if url is None:
         return local.rows_of_concepts(source, encoder, device, images, top_k, jobs)
     return remote.rows_of_concepts(url, source, images, top_k, jobs)

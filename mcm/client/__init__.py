@@ -11,6 +11,7 @@
 It needs neither torch nor a model. Errors are in `mcm.client.errors`, answers in `mcm.wire`.
 """
 
+from mcm.client._discovery import core_calibration
 from mcm.client.aio import AsyncClient
 from mcm.client.errors import (
     ApiError,
@@ -63,4 +64,5 @@ __all__ = [
     "Uncalibrated",
     "UnexpectedAnswer",
     "UnsupportedMedia",
+    "core_calibration",
 ]

@@ -8,7 +8,7 @@ from mcm.client._calls import checked
 from mcm.client._images import Item
 from mcm.client._work import ScorePiece
 from mcm.client.errors import DefinitionChanged, InvalidArgument, UnexpectedAnswer, error_class
-from mcm.review import Copies, lowest
+from mcm.review import Copies, digest_of, lowest
 
 
 @dataclass
@@ -20,14 +20,11 @@ class Tally:
     concepts: list[str] = field(default_factory=list)
     images: list[tuple[int, str | None]] = field(default_factory=list)
     errors: list[wire.ImageProblem] = field(default_factory=list)
-    copies: Copies = field(default_factory=Copies)
-    seen: int = 0
+    digests: list[bytes] = field(default_factory=list)
 
     def see(self, item: Item) -> Item:
         """Take note of an image on its way."""
-        if item.problem is None:
-            self.copies.add(item.name or f"image {self.seen}", item.data)
-        self.seen += 1
+        self.digests.append(digest_of(item.data))
         return item
 
     def add(self, piece: ScorePiece) -> None:
@@ -80,9 +77,11 @@ class Tally:
 
     def completed(self, answer: wire.CertificateAnswer) -> wire.CertificateAnswer:
         """The certificate, with what only this side knows of the images: names, errors, copies."""
-        warnings, advice = list(answer.warnings), self.copies.advice
-        if advice is not None:
-            warnings.append(wire.Notice.model_validate(advice))
+        warnings, copies = list(answer.warnings), Copies()
+        for place, name in self.images:
+            copies.add(name or f"image {place}", self.digests[place])
+        if copies.advice is not None:
+            warnings.append(wire.Notice.model_validate(copies.advice))
         named = [
             wire.LowestScore(index=self.images[i][0], name=self.images[i][1], score=self.scores[i])
             for i in lowest(self.scores)

@@ -333,12 +333,7 @@ def test_calibration_scores_any_number_and_posts_once(connect: Connect) -> None:
     ]
     posted = [asked for asked in service.asked if asked.path.endswith("/calibrate")]
     assert [asked.json for asked in posted] == [
-        {
-            "scores": list(map(float, range(70))),
-            "definition_hash": "hash-1",
-            "method": "split-conformal",
-            "false_alarm_rate": 0.1,
-        }
+        {"scores": list(map(float, range(70))), "definition_hash": "hash-1", "false_alarm_rate": 0.1}
     ]
     scored = [asked for asked in service.asked if asked.path.endswith("/score")]
     assert {asked.fields["require_verdict"] for asked in scored} == {"false"}
