@@ -3,16 +3,18 @@
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
 from app.engine.fair_queue import FairQueue
 from app.engine.timings import Timings
+from mcm.embeddings import Vectors
 from mcm.errors import McmError
 
 R = TypeVar("R")
+Reduce = Callable[[Vectors, Vectors], Any]  # of an embedding (d,) and patches (rows, columns, d)
 
 
 class Lane(Enum):
@@ -20,21 +22,30 @@ class Lane(Enum):
 
     WARMUP = "warmup"
     IMAGES = "images"
+    PATCHES = "patches"  # images, with what their patches show
     TEXTS = "texts"
 
 
 class Call(Generic[R]):
     """`size` places, each to be filled with a result or an error; `done` when all are.
 
-    With `whole`, the first error is the answer to the whole call. Used on the event loop only, but for
-    `gone`, which tells every thread that nobody waits any more, `timings`, and `waited`, which is the model
-    thread's.
+    With `whole`, the first error is the answer to the whole call. `reduce` makes of an image's patches what
+    is kept of them. Used on the event loop only, but for `gone`, which tells every thread that nobody waits
+    any more, `timings`, and `reduce` and `waited`, which are the model thread's.
     """
 
-    def __init__(self, size: int, *, whole: bool = False, timings: Timings | None = None) -> None:
+    def __init__(
+        self,
+        size: int,
+        *,
+        whole: bool = False,
+        timings: Timings | None = None,
+        reduce: Reduce | None = None,
+    ) -> None:
         self.done: asyncio.Future[list[R | McmError]] = asyncio.get_running_loop().create_future()
         self.gone = False
         self.timings = timings or Timings()
+        self.reduce = reduce
         self._waits = True
         self._whole = whole
         self._outcomes: dict[int, R | McmError] = {}

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from functools import partial
 
 from app.engine.calls import Inbox, Job, Lane
 from app.engine.stats import Stats
@@ -22,9 +23,13 @@ class Decoding:
     ) -> None:
         self._encoder, self._limits, self._model = encoder, limits, model
         self._deliver, self._stats = deliver, stats
-        self.handlers: dict[Lane, Handler] = {Lane.IMAGES: self._images, Lane.TEXTS: self._texts}
+        self.handlers: dict[Lane, Handler] = {
+            Lane.IMAGES: partial(self._images, Lane.IMAGES),
+            Lane.PATCHES: partial(self._images, Lane.PATCHES),
+            Lane.TEXTS: self._texts,
+        }
 
-    def _images(self, jobs: list[Job]) -> None:
+    def _images(self, lane: Lane, jobs: list[Job]) -> None:
         for job in jobs:
             waited_s = time.monotonic() - job.queued_at
             try:
@@ -34,7 +39,7 @@ class Decoding:
                 self._deliver([(job, error)])
                 continue
             self._stats.add(decoded=1)
-            if not self._model.put(Lane.IMAGES, job.call, [Job(job.call, job.place, pixels, waited_s)]):
+            if not self._model.put(lane, job.call, [Job(job.call, job.place, pixels, waited_s)]):
                 self._stats.add(dropped=1)
 
     def _pixels(self, job: Job) -> Pixels:

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from app.engine.admission import Admission
-from app.engine.calls import Call, Inbox, Job, Lane
+from app.engine.calls import Call, Inbox, Job, Lane, Reduce
 from app.engine.decoding import Decoding
 from app.engine.errors import DeadlineExceeded, Draining, EngineFailed, EngineStopped, Starting
 from app.engine.limits import EngineLimits
@@ -26,9 +26,10 @@ from app.engine.stats import Stats
 from app.engine.timings import Timings
 from app.engine.worker import Answer, Workers
 from mcm.embeddings import Vectors
-from mcm.encoders import Encoder
+from mcm.encoders import Encoder, require_patches
 from mcm.errors import McmError
 
+T = TypeVar("T")
 TEXTS_PER_TOKEN_COUNT = 256  # so that counting the tokens of many texts lets images be decoded meanwhile
 
 
@@ -129,11 +130,11 @@ class Engine:
 
     def queue_lengths(self) -> dict[str, int]:
         """What waits: images to be decoded, images to be encoded, prompts to be encoded."""
-        return {
-            "decode": self._decode_inbox.waiting(Lane.IMAGES),
-            "model": self._model_inbox.waiting(Lane.IMAGES),
-            "prompts": self._model_inbox.waiting(Lane.TEXTS),
-        }
+        decode, model = (
+            inbox.waiting(Lane.IMAGES) + inbox.waiting(Lane.PATCHES)
+            for inbox in (self._decode_inbox, self._model_inbox)
+        )
+        return {"decode": decode, "model": model, "prompts": self._model_inbox.waiting(Lane.TEXTS)}
 
     @property
     def cache_bytes(self) -> dict[str, int]:
@@ -164,16 +165,38 @@ class Engine:
                 self._image_cache.put(key, outcome)
         return [outcomes[key] for key in keys]
 
+    async def embed_with_patches(
+        self,
+        blobs: Sequence[bytes],
+        reduce: Callable[[Vectors, Vectors], T],
+        deadline: float | None = None,
+        timings: Timings | None = None,
+    ) -> list[tuple[Vectors, T] | McmError]:
+        """As `embed_images`: each row (d,) with what `reduce` makes of it and the patches (rows, columns, d).
+
+        One forward gives both. `reduce` is called on the model thread, image by image, so that only the
+        patches of one batch are ever in memory. The image cache, which holds none, has no part in it.
+
+        Raises:
+            NoPatches: the encoder gives none.
+            EngineError: as `embed_images`.
+        """
+        require_patches(self._encoder)
+        return await self._embed_files(blobs, deadline, timings, reduce)
+
     async def _embed_files(
-        self, blobs: Sequence[bytes], deadline: float | None, timings: Timings | None
-    ) -> list[Vectors | McmError]:
+        self,
+        blobs: Sequence[bytes],
+        deadline: float | None,
+        timings: Timings | None,
+        reduce: Reduce | None = None,
+    ) -> list[Any]:
         if not blobs:
             return []
+        lane = Lane.IMAGES if reduce is None else Lane.PATCHES
         with self.admission.images(len(blobs)):
-            call: Call[Vectors] = Call(len(blobs), timings=timings)
-            found: list[Vectors | McmError] = await self._answers(
-                call, self._decode_inbox, Lane.IMAGES, blobs, deadline
-            )
+            call: Call[Any] = Call(len(blobs), timings=timings, reduce=reduce)
+            found: list[Any] = await self._answers(call, self._decode_inbox, lane, blobs, deadline)
             return found
 
     async def embed_texts(

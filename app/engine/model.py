@@ -4,17 +4,19 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
 from app.engine.calls import Job, Lane
+from app.engine.errors import EngineFailed
 from app.engine.row_cache import RowCache
 from app.engine.stats import Stats
 from app.engine.worker import Deliver, Handler
 from mcm.embeddings import Vectors
-from mcm.encoders import Encoder, Pixels
-from mcm.errors import EncoderError
-from mcm.isolation import encode_isolating
+from mcm.encoders import Encoder, Pixels, require_patches
+from mcm.errors import EncoderError, McmError
+from mcm.isolation import encode_isolating, encode_patches_isolating
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +30,7 @@ class Model:
         self.handlers: dict[Lane, Handler] = {
             Lane.WARMUP: self._warmup,
             Lane.IMAGES: self._images,
+            Lane.PATCHES: self._patches,
             Lane.TEXTS: self._texts,
         }
 
@@ -55,6 +58,34 @@ class Model:
         self._stats.add(forwarded=len(jobs) - failed, failed=failed)
         self._deliver(list(zip(jobs, outcomes, strict=True)))
 
+    def _patches(self, jobs: list[Job]) -> None:
+        encoder = require_patches(self._encoder)
+        pixels = np.stack([job.work for job in jobs])
+        with self._batch(Lane.PATCHES, jobs, len(jobs)):
+            outcomes = encode_patches_isolating(
+                self._encode_patches, pixels, *encoder.patch_grid(), encoder.dim
+            )
+            answers = [
+                (job, self._reduced(job, outcome)) for job, outcome in zip(jobs, outcomes, strict=True)
+            ]
+        failed = _report(outcomes)
+        self._stats.add(forwarded=len(jobs) - failed, failed=failed)
+        self._deliver(answers)
+
+    def _reduced(self, job: Job, outcome: tuple[Vectors, Vectors] | EncoderError) -> Any:
+        """An image's embedding and what its caller makes of its patches; the patches are let go."""
+        if isinstance(outcome, EncoderError) or job.call.reduce is None or job.call.gone:
+            return outcome
+        embedding, patches = outcome
+        try:
+            with self._forward():
+                return embedding, job.call.reduce(embedding, patches)
+        except McmError as error:
+            return error
+        except Exception:  # of this caller only
+            _log.exception("the patches of an image could not be reduced")
+            return EngineFailed()
+
     def _texts(self, jobs: list[Job]) -> None:
         texts = list(dict.fromkeys(job.work for job in jobs))
         known = self._cache.get(texts)  # another call may have brought the same texts meanwhile
@@ -77,6 +108,10 @@ class Model:
     def _encode_images(self, pixels: Pixels) -> Vectors:
         with self._forward():
             return self._encoder.encode_images(pixels)
+
+    def _encode_patches(self, pixels: Pixels) -> tuple[Vectors, Vectors]:
+        with self._forward():
+            return require_patches(self._encoder).encode_patches(pixels)
 
     def _encode_texts(self, texts: Sequence[str]) -> Vectors:
         with self._forward():
@@ -107,7 +142,7 @@ class Model:
             self._since = None
 
 
-def _report(outcomes: Sequence[Vectors | EncoderError]) -> int:
+def _report(outcomes: Sequence[object]) -> int:
     """Log what failed in a batch, once for all of it; how many did."""
     errors = [outcome for outcome in outcomes if isinstance(outcome, EncoderError)]
     if errors:

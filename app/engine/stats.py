@@ -34,7 +34,7 @@ class Histogram:
 
 
 def _by_kind(bounds: Sequence[float]) -> dict[Lane, Histogram]:
-    return {lane: Histogram(bounds) for lane in (Lane.IMAGES, Lane.TEXTS)}
+    return {lane: Histogram(bounds) for lane in (Lane.IMAGES, Lane.PATCHES, Lane.TEXTS)}
 
 
 @dataclass
