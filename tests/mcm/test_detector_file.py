@@ -1,5 +1,6 @@
 import base64
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -276,3 +277,54 @@ def test_a_matrix_of_another_shape_is_refused() -> None:
     original = detector()
     with pytest.raises(InvalidDetectorFile, match="2 x 16, the encoder makes 2 x 8"):
         check_matrix(original, original.matrix[:, :8])
+
+
+def by_concept() -> Detector:
+    plain = detector(None)
+    concepts = ["red", "sea"] * 20
+    calibration = calibrate(GOOD_SCORES, plain.definition_hash, concepts=concepts)
+    return replace(plain, calibration=calibration)
+
+
+def test_thresholds_and_scores_by_concept_survive_the_file() -> None:
+    before = by_concept()
+    after = read_detector_file(write_detector_file(before, "colours"))
+    assert same(before, after)
+    assert after.calibration.groups == before.calibration.groups
+    assert after.calibration.by_concept
+
+
+def test_a_file_without_concepts_of_scores_is_as_it_was_before_there_were_any() -> None:
+    data = json.loads(write_detector_file(detector(), "colours"))
+    assert "calibration_groups" not in data
+    assert "concepts" not in data["certificate"]
+
+
+def forged(change: Callable[[dict[str, Any]], object]) -> str:
+    data: dict[str, Any] = json.loads(write_detector_file(by_concept(), "colours"))
+    change(data)
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda data: data["certificate"]["concepts"][0].update(threshold=0.1), "claims concepts"),
+        (lambda data: data["certificate"]["concepts"].pop(), "claims concepts"),
+        (lambda data: data["calibration_groups"].update(concepts=["red"] * 40), "claims concepts"),
+        (lambda data: data["calibration_groups"].update(concepts=["red"] * 39), "as many concepts"),
+        (lambda data: data["calibration_groups"]["concepts"].__setitem__(0, "sky"), "definition lacks"),
+        (lambda data: data["calibration_groups"].update(minimum=0), "calibration_groups.minimum"),
+        (lambda data: data.pop("calibration_groups"), "claims concepts"),
+    ],
+)
+def test_forged_thresholds_of_concepts_are_refused(
+    change: Callable[[dict[str, Any]], object], part: str
+) -> None:
+    with pytest.raises(InvalidDetectorFile, match=part):
+        read_detector_file(forged(change))
+
+
+def test_how_many_scores_make_a_pool_is_the_methods_to_say() -> None:
+    read = read_detector_file(forged(lambda data: data["calibration_groups"].update(minimum=30)))
+    assert read.calibration.groups == by_concept().calibration.groups

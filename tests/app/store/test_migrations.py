@@ -1,7 +1,9 @@
 """The schema, from nothing to what the code knows."""
 
+import json
 import logging
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,19 @@ def test_a_migration_that_remakes_a_table_keeps_what_refers_to_it(
     assert contents(load(store)) == contents(created)
     store.delete("pets")
     assert contents(create(store)) == contents(load(store))
+
+
+def test_a_calibration_of_the_first_version_is_read_by_this_one(store: Store, url: str) -> None:
+    created = create(store, calibration=calibration_of(PETS))
+    store.close()
+    run_alembic(url, command.downgrade, "0001")
+    certificate = created.calibration.certificate
+    assert certificate is not None
+    first = asdict(certificate) | {"created_at": certificate.created_at.isoformat()}
+    del first["concepts"]  # there were none
+    execute(url, "UPDATE calibrations SET certificate = :text", text=json.dumps(first))
+    store.migrate()
+    assert contents(load(store)) == contents(created)
 
 
 def test_a_database_of_a_newer_version_is_refused_in_one_line(store: Store, url: str) -> None:

@@ -41,6 +41,8 @@ class FakeService:
         self.script = list(script)
         self.asked: list[Asked] = []
         self.definition_hash = "hash-1"
+        self.revision = 7
+        self.calibration_scores: list[float] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         asked = read(request)
@@ -66,6 +68,8 @@ class FakeService:
             return self.embed(asked)
         if last == "calibrate":
             return httpx.Response(200, json=certificate(asked.json["scores"], self.definition_hash))
+        if last == "calibration":
+            return httpx.Response(200, json=calibration(self.calibration_scores, self.definition_hash))
         return httpx.Response(200, json=detector(self.definition_hash))
 
     def score(self, asked: Asked) -> httpx.Response:
@@ -76,7 +80,8 @@ class FakeService:
         names = json.loads(asked.fields.get("detectors", "[null]"))
         if all(result is BAD for result in results):
             return all_bad(asked.names)
-        answers = [score_answer(self.definition_hash, results, asked.names) for _ in names]
+        answer = score_answer(self.definition_hash, results, asked.names) | {"revision": self.revision}
+        answers = [answer for _ in names]
         return httpx.Response(200, json={"answers": answers} if "detectors" in asked.fields else answers[0])
 
     def embed(self, asked: Asked) -> httpx.Response:
@@ -159,6 +164,16 @@ def certificate(scores: list[float], definition_hash: str) -> dict[str, Any]:
         "promise": "a promise",
         "created_at": NOW,
         "definition_hash": definition_hash,
+    }
+
+
+def calibration(scores: list[float], definition_hash: str) -> dict[str, Any]:
+    return {
+        "detector": "pets",
+        "revision": 7,
+        "definition_hash": definition_hash,
+        "scores": scores,
+        "certificate": None,
     }
 
 
