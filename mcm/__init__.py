@@ -11,8 +11,10 @@ from mcm.embeddings import unit_rows
 from mcm.encoders import Encoder, load_encoder
 from mcm.errors import McmError
 from mcm.images import ImageLimits, load_image
+from mcm.negatives import NegativesChoice
 from mcm.prompts import build_detector
 from mcm.scores import SCORES
+from mcm.vocabularies import load_vocabulary
 
 __version__ = "0.1.0"
 
@@ -27,6 +29,7 @@ __all__ = [
     "ImageLimits",
     "Match",
     "McmError",
+    "NegativesChoice",
     "Verdict",
     "__version__",
     "build_detector",
@@ -34,6 +37,7 @@ __all__ = [
     "define",
     "load_encoder",
     "load_image",
+    "load_vocabulary",
     "manual",
     "unit_rows",
 ]

@@ -4,12 +4,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 from mcm.errors import InvalidDefinition
 from mcm.names import folded_name
+from mcm.negatives import NegativesChoice
 from mcm.scores import (
     DEFAULT_LOCAL_WEIGHT,
     SCORES,
@@ -17,9 +18,12 @@ from mcm.scores import (
     checked_temperature,
     get_score,
 )
+from mcm.vocabularies import NOUN_PROMPT, default_vocabulary
 
 DEFAULT_TEMPLATES = ("a photo of a {}",)
 DEFAULT_TEMPERATURE = 1.0
+NEGLABEL_TEMPLATES = (NOUN_PROMPT,)
+NEGLABEL_TEMPERATURE = 0.01
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -44,7 +48,8 @@ class Definition:
 
     `concepts` (k,), k >= 1, duplicates kept; `templates`, each with one `{}` for the name; `score`, a key
     of `mcm.SCORES`; `temperature` in [1e-6, 1e6]; `local_weight` in [0, 1e6], for `gl-mcm`: what the best
-    patch counts beside the whole image (0.5 if None); None with every other score.
+    patch counts beside the whole image (0.5 if None); None with every other score. `negatives`: what decides
+    the negative words of `neglabel`; None with every other score.
 
     Raises:
         InvalidDefinition: says which part is wrong and what to do.
@@ -55,6 +60,7 @@ class Definition:
     score: str = "mcm"
     temperature: float = DEFAULT_TEMPERATURE
     local_weight: float | None = None
+    negatives: NegativesChoice | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "concepts", _listed(self.concepts, "concepts"))
@@ -65,6 +71,7 @@ class Definition:
         if get_score(self.score).contrasts and len(self.concepts) == 1:
             raise InvalidDefinition(constant_score_message(self.score, "one concept"))
         object.__setattr__(self, "local_weight", _local_weight(self.score, self.local_weight))
+        _check_negatives(self.score, self.negatives)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -76,7 +83,9 @@ class Definition:
 
         A parameter is there only where the score has it, so that none changes the hash of another score.
         """
-        own = {} if self.local_weight is None else {"local_weight": self.local_weight}
+        own: dict[str, Any] = {} if self.local_weight is None else {"local_weight": self.local_weight}
+        if self.negatives is not None:
+            own["negatives"] = asdict(self.negatives)
         return {
             "concepts": [
                 {"name": c.name, "prompts": list(c.prompts)} if c.prompts else c.name for c in self.concepts
@@ -100,13 +109,16 @@ def define(
     score: str = "mcm",
     temperature: float | None = None,
     local_weight: float | None = None,
+    negatives: NegativesChoice | None = None,
 ) -> Definition:
     """A definition from class names, or a mapping from names to their own prompts.
 
-    What is left out takes the score's defaults.
+    What is left out takes the score's defaults; for `neglabel` these are the prompts and the temperature of
+    its authors, and words of ImageNet-21k as negatives.
 
     Raises:
         InvalidDefinition: see `Definition`; or one text was given where a list of them is due.
+        MissingExtra: the default negatives need timm, and it is not installed.
     """
     if isinstance(concepts, Mapping):
         concepts = [
@@ -115,15 +127,27 @@ def define(
         ]
     return Definition(
         concepts=tuple(c if isinstance(c, Concept) else Concept(c) for c in _listed(concepts, "concepts")),
-        templates=DEFAULT_TEMPLATES if templates is None else _listed(templates, "templates"),
+        templates=default_templates(score) if templates is None else _listed(templates, "templates"),
         score=score,
-        temperature=DEFAULT_TEMPERATURE if temperature is None else temperature,
+        temperature=default_temperature(score) if temperature is None else temperature,
         local_weight=local_weight,
+        negatives=_default_negatives(score) if negatives is None else negatives,
     )
+
+
+def default_templates(score: str) -> tuple[str, ...]:
+    """The templates of a definition that names none."""
+    return NEGLABEL_TEMPLATES if get_score(score).negatives else DEFAULT_TEMPLATES
+
+
+def default_temperature(score: str) -> float:
+    """The temperature of a definition that names none."""
+    return NEGLABEL_TEMPERATURE if get_score(score).negatives else DEFAULT_TEMPERATURE
 
 
 def definition_from_json(data: dict[str, Any]) -> Definition:
     """The definition that `Definition.to_json` wrote."""
+    negatives = data.get("negatives")
     concepts = (
         c if isinstance(c, str) else Concept(c["name"], tuple(c.get("prompts") or ()))
         for c in data["concepts"]
@@ -134,6 +158,7 @@ def definition_from_json(data: dict[str, Any]) -> Definition:
         score=data["score"],
         temperature=data["temperature"],
         local_weight=data.get("local_weight"),
+        negatives=None if negatives is None else NegativesChoice(**negatives),
     )
 
 
@@ -162,6 +187,25 @@ def _local_weight(score: str, weight: float | None) -> float | None:
             f"local_weight goes with the score 'gl-mcm'; {score!r} has none: leave it out"
         )
     return None
+
+
+def _default_negatives(score: str) -> NegativesChoice | None:
+    if not get_score(score).negatives:
+        return None
+    vocabulary = default_vocabulary()
+    return NegativesChoice(vocabulary.name, vocabulary.hash)
+
+
+def _check_negatives(score: str, negatives: NegativesChoice | None) -> None:
+    if not get_score(score).negatives:
+        if negatives is not None:
+            raise InvalidDefinition(
+                f"negatives go with the score 'neglabel'; {score!r} has none: leave them out"
+            )
+    elif not isinstance(negatives, NegativesChoice):
+        raise InvalidDefinition(
+            f"the score {score!r} needs negatives: a NegativesChoice, not {negatives!r:.50}"
+        )
 
 
 def _listed(texts: object, what: str) -> tuple[Any, ...]:

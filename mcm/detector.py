@@ -11,7 +11,8 @@ from mcm.calibration import UNCALIBRATED, Calibration
 from mcm.definition import Definition
 from mcm.embeddings import Vectors, cosines, unit_rows
 from mcm.errors import EncoderMismatch, InvalidEmbeddings, InvalidInput, NotCalibrated
-from mcm.scores import Floats, get_score, gl_mcm, local_mcm, probabilities
+from mcm.negatives import Negatives
+from mcm.scores import Floats, get_score, gl_mcm, local_mcm, neglabel, probabilities
 
 DEFAULT_TOP_K = 3
 _BLOCK = 2**22  # similarities in memory at once: 10,000 images x 10,000 concepts would take gigabytes
@@ -48,6 +49,7 @@ class Verdict:
     `p_value`: see `Calibration.p_values`, None without calibration scores. `is_ood`: score < threshold,
     None without a threshold; per concept, `threshold` is that of `concept`. `concept` is the most similar
     one, `top` the most similar ones, best first. `local`: what the image's patches say, where it was given.
+    `negative`: the negative word that is most similar to the image (`neglabel` only).
     """
 
     score: float
@@ -58,20 +60,34 @@ class Verdict:
     concept: str
     top: tuple[Match, ...]
     local: Local | None = None
+    negative: str | None = None
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Some images: similarities (n, k), scores (n,), and the negative that pulled each most."""
+
+    similarities: Floats
+    scores: Floats
+    negatives: Sequence[str | None]
 
 
 @dataclass(frozen=True, eq=False)
 class Detector:
     """A definition with its concept embeddings (k, d) under one encoder and, maybe, a calibration.
 
+    `negatives` are those of `neglabel`; every other score has none.
+
     Raises:
-        InvalidEmbeddings: the matrix is not one unit row for each concept.
+        InvalidEmbeddings: the matrix is not one unit row for each concept, or the negatives do not
+            go with it.
     """
 
     definition: Definition
     fingerprint: str
     matrix: Vectors
     calibration: Calibration = UNCALIBRATED
+    negatives: Negatives | None = None
 
     def __post_init__(self) -> None:
         k = len(self.definition.concepts)
@@ -82,9 +98,8 @@ class Detector:
             )
         if self.matrix.ndim != 2 or len(self.matrix) != k:
             raise InvalidEmbeddings(f"{k} concepts need a matrix ({k}, d), not of shape {self.matrix.shape}")
-        lengths = np.linalg.norm(self.matrix, axis=1)
-        if not (np.abs(lengths - 1) <= _UNIT_TOLERANCE).all():
-            raise InvalidEmbeddings("every concept embedding must have length 1; see unit_rows")
+        _check_unit(self.matrix, "concept")
+        self._check_negatives()
 
     @cached_property
     def definition_hash(self) -> str:
@@ -152,7 +167,7 @@ class Detector:
         Raises:
             InvalidEmbeddings: see `unit_rows`; or the score needs patches.
         """
-        blocks = [scores for _, scores in self._scored(embeddings, local)]
+        blocks = [block.scores for block in self._scored(embeddings, local)]
         return np.concatenate([np.empty(0), *blocks])
 
     def judge(
@@ -171,22 +186,20 @@ class Detector:
             raise InvalidInput(f"top_k must be 0 or more, not {top_k}")
         verdicts = [
             verdict
-            for similarities, scores in self._scored(embeddings, local)
-            for verdict in self._judge_block(similarities, scores, top_k)
+            for block in self._scored(embeddings, local)
+            for verdict in self._judge_block(block, top_k)
         ]
         if local is None:
             return verdicts
         return [replace(verdict, local=one) for verdict, one in zip(verdicts, local, strict=True)]
 
-    def _scored(self, embeddings: Vectors, local: Sequence[Local] | None) -> Iterator[tuple[Floats, Floats]]:
-        """The similarities and the scores, some images at a time."""
+    def _scored(self, embeddings: Vectors, local: Sequence[Local] | None) -> Iterator[_Scored]:
+        """Similarities and scores, some images at a time."""
         rows = unit_rows(embeddings, self.matrix.shape[1])
         local_scores = self._local_scores(local, len(rows))
-        start = 0
-        for similarities in self._blocks(rows):
-            stop = start + len(similarities)
-            yield similarities, self._score(similarities, local_scores[start:stop])
-            start = stop
+        texts = len(self.matrix) + (0 if self.negatives is None else len(self.negatives.words))
+        for some in _blocks(len(rows), texts):
+            yield self._score(rows[some], local_scores[some])
 
     def _local_scores(self, local: Sequence[Local] | None, n: int) -> Floats:
         """The local scores of n images; zeros where the score has no local part."""
@@ -205,23 +218,20 @@ class Detector:
         """What the patches (rows, columns, d) of one image say, which resembles `concept` most."""
         rows, columns, dim = patches.shape
         scores, to_concept = [], []
-        for similarities in self._blocks(unit_rows(patches.reshape(-1, dim), self.matrix.shape[1])):
+        unit = unit_rows(patches.reshape(-1, dim), self.matrix.shape[1])
+        for some in _blocks(len(unit), len(self.matrix)):
+            similarities = cosines(unit[some], self.matrix)
             scores.append(local_mcm(similarities, len(similarities), self.definition.temperature))
             to_concept.append(similarities[:, concept])
         return Local(float(np.max(scores)), np.concatenate(to_concept).reshape(rows, columns))
 
-    def _blocks(self, rows: Vectors) -> Iterator[Floats]:
-        """The similarities of unit rows, some at a time."""
-        step = max(1, _BLOCK // len(self.matrix))
-        return (cosines(rows[start : start + step], self.matrix) for start in range(0, len(rows), step))
-
-    def _judge_block(self, similarities: Floats, scores: Floats, top_k: int) -> Iterator[Verdict]:
+    def _judge_block(self, block: _Scored, top_k: int) -> Iterator[Verdict]:
         names, certificate = self.definition.names, self.calibration.certificate
-        p = probabilities(similarities, self.definition.temperature)
-        order = best_first(similarities, max(top_k, 1))
-        p_values = self.calibration.p_values(scores, [names[j] for j in order[:, 0]])
+        p = probabilities(block.similarities, self.definition.temperature)
+        order = best_first(block.similarities, max(top_k, 1))
+        p_values = self.calibration.p_values(block.scores, [names[j] for j in order[:, 0]])
         lift = len(names) if self.definition.score == "mcm" else None
-        for i, score in enumerate(scores.tolist()):
+        for i, score in enumerate(block.scores.tolist()):
             threshold = None if certificate is None else certificate.threshold_for(names[order[i, 0]])
             yield Verdict(
                 score=score,
@@ -231,14 +241,45 @@ class Detector:
                 is_ood=None if threshold is None else score < threshold,
                 concept=names[order[i, 0]],
                 top=tuple(
-                    Match(names[j], float(similarities[i, j]), float(p[i, j])) for j in order[i, :top_k]
+                    Match(names[j], float(block.similarities[i, j]), float(p[i, j])) for j in order[i, :top_k]
                 ),
+                negative=block.negatives[i],
             )
 
-    def _score(self, similarities: Floats, local_scores: Floats) -> Floats:
-        scores = get_score(self.definition.score).function(similarities, self.definition.temperature)
-        weight = self.definition.local_weight
-        return scores if weight is None else gl_mcm(scores, local_scores, weight)
+    def _score(self, rows: Vectors, local_scores: Floats) -> _Scored:
+        similarities, temperature = cosines(rows, self.matrix), self.definition.temperature
+        scores = get_score(self.definition.score).function(similarities, temperature)
+        if self.definition.local_weight is not None:
+            scores = gl_mcm(scores, local_scores, self.definition.local_weight)
+        if self.negatives is None:
+            return _Scored(similarities, scores, [None] * len(rows))
+        to_negatives = cosines(rows, self.negatives.matrix)
+        scores = neglabel(scores, to_negatives, self.negatives.groups, temperature)
+        return _Scored(similarities, scores, [self.negatives.words[j] for j in to_negatives.argmax(axis=1)])
+
+    def _check_negatives(self) -> None:
+        if (self.negatives is not None) != get_score(self.definition.score).negatives:
+            needs = "has no" if self.negatives is not None else "needs the embeddings of its"
+            raise InvalidEmbeddings(
+                f"the score {self.definition.score!r} {needs} negatives; see mcm.build_detector"
+            )
+        if self.negatives is None:
+            return
+        if self.negatives.matrix.shape[1:] != self.matrix.shape[1:]:
+            raise InvalidEmbeddings("negatives and concepts need embeddings of one length")
+        _check_unit(self.negatives.matrix, "negative")
+
+
+def _check_unit(matrix: Vectors, what: str) -> None:
+    lengths = np.linalg.norm(matrix, axis=1)
+    if not (np.abs(lengths - 1) <= _UNIT_TOLERANCE).all():
+        raise InvalidEmbeddings(f"every {what} embedding must have length 1; see unit_rows")
+
+
+def _blocks(rows: int, texts: int) -> Iterator[slice]:
+    """Rows in parts whose similarities to so many texts fit in memory."""
+    step = max(1, _BLOCK // texts)
+    return (slice(start, start + step) for start in range(0, rows, step))
 
 
 def best_first(similarities: Floats, count: int) -> NDArray[np.intp]:

@@ -1,16 +1,9 @@
-"""Negative words for `neglabel`: which words are chosen, in which groups, and the score that they give.
-
-Jiang et al., "Negative Label Guided OOD Detection with Pretrained Vision-Language Models", ICLR 2024.
-"""
+"""The negative words of `neglabel`: what decides them, and what a detector keeps of them."""
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import ArrayLike
-
 from mcm.embeddings import Vectors
 from mcm.errors import InvalidDefinition
-from mcm.scores import Floats, energy
 
 DEFAULT_GROUPS = 100
 MAX_GROUPS = 10_000
@@ -69,22 +62,6 @@ class Negatives:
             raise InvalidDefinition(
                 f"{len(self.words)} negative words do not fill {self.groups} groups evenly"
             )
-
-
-def neglabel(
-    similarities: ArrayLike, negative_similarities: ArrayLike, groups: int, temperature: float
-) -> Floats:
-    """The share of the softmax that falls on the concepts, mean over the groups: (n,), in [0, 1].
-
-    `similarities` (n, k) and `negative_similarities` (n, m) are cosines of the images to the concepts and to
-    the negatives, group by group; each group's softmax is over all concepts and the negatives in it.
-    """
-    of_concepts = energy(similarities, temperature)
-    negative = np.asarray(negative_similarities, dtype=np.float64)
-    rows = negative.reshape(len(negative) * groups, negative.shape[1] // groups)
-    of_groups = energy(rows, temperature).reshape(len(negative), groups)
-    odds_against = (of_groups - of_concepts[:, None]) / temperature  # in logarithms
-    return np.asarray(np.exp(-np.logaddexp(0, odds_against)).mean(axis=1))
 
 
 def _check_whole(name: str, value: object, least: int, most: int) -> None:

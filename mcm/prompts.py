@@ -9,7 +9,9 @@ from mcm.detector import Detector
 from mcm.embeddings import Vectors, unit_rows
 from mcm.encoders.protocol import Encoder, require_patches
 from mcm.errors import InvalidDefinition
+from mcm.mining import MiningReport, Progress, mine
 from mcm.scores import get_score
+from mcm.vocabularies import Vocabulary, default_vocabulary
 
 _SAME = 1e-6  # float32 noise: a batch's make-up changes the last digits of an embedding
 
@@ -44,18 +46,44 @@ def pool_prompts(definition: Definition, prompts: Sequence[str], embeddings: Vec
     return matrix
 
 
-def build_detector(definition: Definition, encoder: Encoder) -> Detector:
+def build_detector(
+    definition: Definition,
+    encoder: Encoder,
+    *,
+    vocabulary: Vocabulary | None = None,
+    progress: Progress | None = None,
+) -> Detector:
     """An uncalibrated detector: every distinct prompt is encoded once.
 
+    For `neglabel`, `vocabulary` is the one that the definition's negatives were chosen from (the default one
+    if None); its words are encoded too, and `progress` is told (words done, words in all).
+
     Raises:
-        InvalidDefinition: see `pool_prompts`.
+        InvalidDefinition: see `pool_prompts` and `mine`.
         NoPatches: see `check_encoder`.
         EncoderError: the encoder failed.
     """
+    return build_and_report(definition, encoder, vocabulary=vocabulary, progress=progress)[0]
+
+
+def build_and_report(
+    definition: Definition,
+    encoder: Encoder,
+    *,
+    vocabulary: Vocabulary | None = None,
+    progress: Progress | None = None,
+) -> tuple[Detector, MiningReport | None]:
+    """As `build_detector`, with what was done to find the negatives; None where the score has none."""
     check_encoder(definition, encoder)
     prompts = distinct_prompts(definition)
     matrix = pool_prompts(definition, prompts, encoder.encode_texts(prompts))
-    return Detector(definition, encoder.fingerprint, matrix)
+    if definition.negatives is None:
+        return Detector(definition, encoder.fingerprint, matrix), None
+    words = vocabulary or default_vocabulary()
+    negatives, report = mine(
+        words, definition.negatives, definition.names, matrix, encoder, progress=progress
+    )
+    return Detector(definition, encoder.fingerprint, matrix, negatives=negatives), report
 
 
 def check_encoder(definition: Definition, encoder: Encoder) -> None:

@@ -81,18 +81,37 @@ def gl_mcm(global_scores: Floats, local_scores: Floats, local_weight: float = DE
     return np.asarray(global_scores + local_weight * local_scores)
 
 
+def neglabel(
+    concept_energies: Floats, negative_similarities: ArrayLike, groups: int, temperature: float
+) -> Floats:
+    """The share of the softmax that falls on the concepts, mean over the groups: (n,), in [0, 1].
+
+    `concept_energies` (n,): `energy` of the concepts at this temperature. `negative_similarities` (n, m): the
+    cosines to the negatives, group by group; the softmax of a group is over all concepts and the m / groups
+    negatives in it. Jiang et al., "Negative Label Guided OOD Detection with Pretrained Vision-Language
+    Models", ICLR 2024.
+    """
+    similarities = np.asarray(negative_similarities, dtype=np.float64)
+    n, m = similarities.shape
+    of_groups = energy(similarities.reshape(n * groups, m // groups), temperature).reshape(n, groups)
+    log_odds_against = (of_groups - concept_energies[:, None]) / temperature
+    return np.asarray(np.exp(-np.logaddexp(0, log_odds_against)).mean(axis=1))
+
+
 @dataclass(frozen=True)
 class Score:
     """A named score.
 
     `contrasts`: it compares the concepts and is constant when they do not differ. `local`: it has a second
-    part that comes from the patches of the image; `function` gives the first, see `gl_mcm`.
+    part that comes from the patches of the image; `function` gives the first, see `gl_mcm`. `negatives`: it
+    holds the concepts against negative words; `function` gives what they have to beat, see `neglabel`.
     """
 
     name: str
     function: ScoreFunction
     contrasts: bool
     local: bool = False
+    negatives: bool = False
 
 
 SCORES: dict[str, Score] = {
@@ -104,6 +123,7 @@ SCORES: dict[str, Score] = {
         Score("entropy", entropy, contrasts=True),
         Score("variance", variance, contrasts=True),
         Score("gl-mcm", mcm, contrasts=True, local=True),
+        Score("neglabel", energy, contrasts=False, negatives=True),
     )
 }
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from mcm.errors import InvalidInput, MissingExtra
@@ -73,7 +73,7 @@ def load_vocabulary(spec: str) -> Vocabulary:
     """
     path = Path(spec)
     if spec == IMAGENET:
-        return imagenet_vocabulary()
+        return default_vocabulary()
     if path.is_dir():
         return wordnet_vocabulary(path)
     if path.is_file():
@@ -82,6 +82,16 @@ def load_vocabulary(spec: str) -> Vocabulary:
         f"there is no vocabulary {spec!r}: give {IMAGENET}, a WordNet folder (with index.noun and "
         "index.adj), or a text file with one word a line"
     )
+
+
+@cache
+def default_vocabulary() -> Vocabulary:
+    """The vocabulary of a `neglabel` definition that names none, `imagenet-21k`; read once.
+
+    Raises:
+        MissingExtra: timm is not installed.
+    """
+    return imagenet_vocabulary()
 
 
 def imagenet_vocabulary() -> Vocabulary:

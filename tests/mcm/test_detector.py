@@ -54,10 +54,10 @@ def test_the_temperature_sharpens_score_and_probabilities() -> None:
     assert verdict.score == verdict.top[0].probability == pytest.approx(E**2 / (E**2 + 1))
 
 
-WITHOUT_PATCHES = [name for name, score in SCORES.items() if not score.local]
+OF_SIMILARITIES = [name for name, score in SCORES.items() if not (score.local or score.negatives)]
 
 
-@pytest.mark.parametrize("score", WITHOUT_PATCHES)
+@pytest.mark.parametrize("score", OF_SIMILARITIES)
 def test_every_score_is_the_scores_function_of_the_similarities(score: str) -> None:
     judge, images = random_detector(score=score), random_images(5)
     expected = SCORES[score].function(judge.similarities(images), 1.0)
@@ -65,7 +65,7 @@ def test_every_score_is_the_scores_function_of_the_similarities(score: str) -> N
     assert [verdict.score for verdict in judge.judge(images)] == expected.tolist()
 
 
-@pytest.mark.parametrize("score", WITHOUT_PATCHES)
+@pytest.mark.parametrize("score", OF_SIMILARITIES)
 def test_lift_is_given_for_mcm_only(score: str) -> None:
     (verdict,) = random_detector(score=score).judge(random_images(1))
     assert verdict.lift == (7 * verdict.score if score == "mcm" else None)

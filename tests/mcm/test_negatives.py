@@ -11,11 +11,17 @@ from numpy.typing import NDArray
 
 from mcm.embeddings import unit_rows
 from mcm.errors import InvalidDefinition
-from mcm.negatives import Negatives, NegativesChoice, neglabel
-from mcm.scores import probabilities
+from mcm.negatives import Negatives, NegativesChoice
+from mcm.scores import energy, probabilities
+from mcm.scores import neglabel as share
 from tests.shared import shared
 
 Array = NDArray[Any]
+
+
+def neglabel(similarities: Any, negatives: Any, groups: int, temperature: float) -> Any:
+    """The score of cosines (n, k) to the concepts and (n, m) to the negatives."""
+    return share(energy(similarities, temperature), negatives, groups, temperature)
 
 
 @pytest.fixture(scope="module")

@@ -168,6 +168,7 @@ def test_scores_stay_in_the_ranges_that_their_docstrings_give(
         "entropy": (-np.log(k), 0),
         "variance": (0, (k - 1) / k**2),
         "gl-mcm": (1 / k, 1),  # the part of the global embedding
+        "neglabel": (best, best + temperature * np.log(k) + slack * temperature),  # the concepts' part
     }
     assert ranges.keys() == SCORES.keys()
     for name, (low, high) in ranges.items():
@@ -186,6 +187,7 @@ def test_values_worked_by_hand() -> None:
         "entropy": 0.25 * np.log(0.25) + 0.75 * np.log(0.75),
         "variance": 0.0625,
         "gl-mcm": 0.75,
+        "neglabel": np.log(4),
     }
     assert expected.keys() == SCORES.keys()
     for name, value in expected.items():
