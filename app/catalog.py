@@ -31,7 +31,7 @@ from mcm.definition import Definition
 from mcm.detector import Detector
 from mcm.embeddings import Vectors
 from mcm.encoders import Encoder
-from mcm.prompts import distinct_prompts, pool_prompts
+from mcm.prompts import check_encoder, distinct_prompts, pool_prompts
 
 T = TypeVar("T")
 WRITERS = 8  # at once; each takes a thread, and a locked store must leave threads for scoring
@@ -207,9 +207,11 @@ class Catalog:
         The time that the engine takes is added to `timings`.
 
         Raises:
+            NoPatches: the score needs patches, and the encoder gives none.
             InvalidDefinition: the score cannot tell the concepts apart.
             DeadlineExceeded: it took too long.
         """
+        check_encoder(definition, self._encoder)
         prompts = distinct_prompts(definition)
         try:
             async with asyncio.timeout(self._settings.create_timeout):

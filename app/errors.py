@@ -137,6 +137,7 @@ PROBLEMS: dict[type[Exception], tuple[int, str, str]] = {
     InvalidRequest: (422, "invalid-request", "The request is invalid"),
     core.InvalidDefinition: (422, "invalid-definition", "The definition is invalid"),
     core.InvalidEmbeddings: (422, "invalid-embeddings", "The embeddings are invalid"),
+    core.NoPatches: (422, "no-patches", "The encoder gives no patches"),
     core.BrokenImage: (422, "broken-image", "The image cannot be decoded"),
     core.TooFewScores: (422, "too-few-scores", "Too few images for this promise"),
     core.InvalidDetectorFile: (422, "invalid-detector-file", "The detector file is invalid"),

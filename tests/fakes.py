@@ -87,9 +87,7 @@ class ColourEncoder:
 class PatchColourEncoder(ColourEncoder):
     """Says what the quarters of an image show, too; `patch_batches` records what was asked for."""
 
-    name = "colours and quarters"
-
-    def __init__(self, fingerprint: str = "quarters-1") -> None:
+    def __init__(self, fingerprint: str = "colours-1") -> None:
         super().__init__(fingerprint)
         self.patch_batches: list[int] = []
 

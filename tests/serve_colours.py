@@ -1,6 +1,7 @@
 """`python -m tests.serve_colours`: the real service with the colour encoder, for tests.
 
-Three more variables than the service has: MCM_TEST_FINGERPRINT; MCM_TEST_TEXTS, a file that gets every
+Four more variables than the service has: MCM_TEST_FINGERPRINT; MCM_TEST_PATCHES, none for an encoder that
+gives no patches (and heeds no other of these variables); MCM_TEST_TEXTS, a file that gets every
 encoded text as a line; MCM_TEST_GATE, a FIFO at which an image of the colour HOLD, or a text with the word
 HOLD, waits until somebody has opened the FIFO for writing and closed it.
 """
@@ -13,12 +14,12 @@ from pathlib import Path
 from app.__main__ import leave, main
 from mcm.embeddings import Vectors
 from mcm.encoders import Pixels
-from tests.fakes import ColourEncoder
+from tests.fakes import ColourEncoder, PatchColourEncoder
 
 HOLD = (1, 2, 3)
 
 
-class TestEncoder(ColourEncoder):
+class TestEncoder(PatchColourEncoder):
     """The colour encoder, told by the environment how to behave."""
 
     def __init__(self) -> None:
@@ -50,4 +51,4 @@ def _wait_at_the_gate() -> None:
 
 
 if __name__ == "__main__":
-    leave(main(TestEncoder()))
+    leave(main(ColourEncoder() if os.environ.get("MCM_TEST_PATCHES") == "none" else TestEncoder()))

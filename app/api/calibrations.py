@@ -16,7 +16,7 @@ from app.api.body import Body, body_of
 from app.api.common import IfMatch, Measured, Name, Running, etag
 from app.api.convert import Outcome
 from app.api.definitions import check_scores
-from app.api.images import all_failed, embed_uploads, require_images, rows_of
+from app.api.images import all_failed, embed_uploads, local_of, require_images, rows_of
 from app.api.openapi import request_body
 from app.api.upload import Upload
 from app.catalog import calibration_warnings
@@ -53,14 +53,14 @@ async def calibrate(
         new = NewScores(str(options.definition_hash), options.scores, options.concepts)
         return await put_in_force(name, new, options, if_match, service)
     detector = (await service.catalog.get(name)).detector
-    outcomes = await embed_uploads(service, body.uploads, work, done="calibrated")
+    outcomes = await embed_uploads(service, body.uploads, work, done="calibrated", detectors=[detector])
     names = [upload.name for upload in body.uploads]
     errors = image_problems(outcomes, names, work.request_id)
     if failed := all_failed(outcomes, errors, work.request_id):
         return failed
     with service.metrics.scoring(work):
-        rows = rows_of(outcomes, service.encoder.dim)
-        verdicts = await anyio.to_thread.run_sync(partial(detector.judge, rows, top_k=0))
+        rows, local = rows_of(outcomes, service.encoder.dim), local_of(outcomes, 0)
+        verdicts = await anyio.to_thread.run_sync(partial(detector.judge, rows, local=local, top_k=0))
     new = NewScores(
         detector.definition_hash,
         [verdict.score for verdict in verdicts],

@@ -1,21 +1,34 @@
 """From the core's data to the wire; written out, so that neither leaks into the other."""
 
 from collections.abc import Iterable, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass
 
 from app.errors import problem_of
 from app.store import StoredDetector, StoredSummary
 from mcm import wire
 from mcm.advice import Advice
 from mcm.calibration import Certificate
-from mcm.detector import Verdict
+from mcm.detector import Local, Verdict
+from mcm.embeddings import Vectors
 from mcm.encoders import Encoder
 from mcm.errors import McmError
 from mcm.mondrian import Groups
 
-Outcome = NDArray[np.float32] | McmError  # an image's embedding, or why there is none
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """An image's embedding, and what its patches say under each detector of the request that asks them."""
+
+    embedding: Vectors
+    local: tuple[Local | None, ...]
+
+
+Outcome = Vectors | Seen | McmError  # an image's embedding, or why there is none
+
+
+def embedding_of(outcome: Vectors | Seen) -> Vectors:
+    """The embedding of a good image."""
+    return outcome.embedding if isinstance(outcome, Seen) else outcome
 
 
 def model_ref(encoder: Encoder) -> wire.ModelRef:
@@ -87,18 +100,21 @@ def results(
     request_id: str,
     *,
     per_concept: bool,
+    explain: bool,
 ) -> list[wire.Result]:
     """One result an image, in order: its verdict, or its error in its place."""
     remaining = iter(verdicts)
     return [
         failed(i, name, outcome, request_id)
         if isinstance(outcome, McmError)
-        else succeeded(i, name, next(remaining), per_concept)
+        else succeeded(i, name, next(remaining), per_concept, explain)
         for i, (outcome, name) in enumerate(zip(outcomes, names, strict=True))
     ]
 
 
-def succeeded(index: int, name: str | None, verdict: Verdict, per_concept: bool) -> wire.Result:
+def succeeded(
+    index: int, name: str | None, verdict: Verdict, per_concept: bool, explain: bool
+) -> wire.Result:
     """The result of an image that was scored; it says its threshold where each concept has its own."""
     return wire.Result(
         index=index,
@@ -110,6 +126,17 @@ def succeeded(index: int, name: str | None, verdict: Verdict, per_concept: bool)
         is_ood=verdict.is_ood,
         concept=verdict.concept,
         top=[wire.Match.model_validate(match) for match in verdict.top],
+        explain=explanation(verdict) if explain else None,
+    )
+
+
+def explanation(verdict: Verdict) -> wire.Explanation | None:
+    """Where the verdict's concept matches, in as many digits as float32 has."""
+    if verdict.local is None:
+        return None
+    rows = verdict.local.similarities.tolist()
+    return wire.Explanation(
+        concept=verdict.concept, rows=[[round(cosine, 7) for cosine in row] for row in rows]
     )
 
 
@@ -122,4 +149,4 @@ def embed_result(index: int, name: str | None, outcome: Outcome, request_id: str
     """An embedding, or why there is none."""
     if isinstance(outcome, McmError):
         return wire.EmbedResult(index=index, name=name, error=problem_of(outcome, request_id))
-    return wire.EmbedResult(index=index, name=name, embedding=[float(x) for x in outcome])
+    return wire.EmbedResult(index=index, name=name, embedding=[float(x) for x in embedding_of(outcome)])

@@ -32,7 +32,11 @@ def definition_of(
         return define(concepts, templates=templates, score="max-logit")
     try:
         return define(
-            concepts, templates=templates, score=request.score or "mcm", temperature=request.temperature
+            concepts,
+            templates=templates,
+            score=request.score or "mcm",
+            temperature=request.temperature,
+            local_weight=request.local_weight,
         )
     except InvalidDefinition as error:
         if len(concepts) == 1 and "," in concepts[0].name:

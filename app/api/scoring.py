@@ -13,7 +13,7 @@ from app.api.body import Body, body_of
 from app.api.common import Measured, Name, Running
 from app.api.convert import Outcome
 from app.api.definitions import check_lengths, definition_of
-from app.api.images import all_failed, embed_uploads, require_images, rows_of
+from app.api.images import all_failed, embed_uploads, local_of, require_images, rows_of
 from app.api.openapi import request_body
 from app.catalog import NamedDetector
 from app.errors import InvalidRequest, TooLarge
@@ -50,7 +50,7 @@ async def score(
     if body.options.embeddings is not None:
         names, outcomes = await given_embeddings(body.options, named.detector, service)
     else:
-        names, outcomes = await images(body, service, work)
+        names, outcomes = await images(body, service, work, [named.detector])
     answer = await score_answer(named.detector, outcomes, names, body.options, work, service, named=named)
     return all_failed(outcomes, answer.results, work.request_id) or json_answer(answer)
 
@@ -75,7 +75,7 @@ async def score_once(
     matrix = await service.catalog.encode(definition, work.timings)
     detector = Detector(definition, service.encoder.fingerprint, matrix)
     require_calibration([detector], body.options)
-    names, outcomes = await images(body, service, work)
+    names, outcomes = await images(body, service, work, [detector])
     warnings = await service.catalog.advisor.advice(definition)
     answer = await score_answer(detector, outcomes, names, body.options, work, service, warnings=warnings)
     return all_failed(outcomes, answer.results, work.request_id) or json_answer(answer)
@@ -88,12 +88,12 @@ async def score_with_detectors(
     check_matches(len(body.uploads), len(wanted), body.options.top_k)
     detectors = await service.catalog.get_all(wanted)
     require_calibration([named.detector for named in detectors], body.options)
-    names, outcomes = await images(body, service, work)
+    names, outcomes = await images(body, service, work, [named.detector for named in detectors])
 
     def judge() -> list[wire.ScoreAnswer]:
         return [
-            judged(named.detector, outcomes, names, body.options, work, service, named=named)
-            for named in detectors
+            judged(named.detector, outcomes, names, body.options, work, service, named=named, place=place)
+            for place, named in enumerate(detectors)
         ]
 
     answers = await in_thread(judge, service)
@@ -111,7 +111,8 @@ async def embed(
     texts = body.options.texts
     require_images(body.uploads, texts, "texts")
     if texts is None:
-        names, outcomes = await images(body, service, work, done="embedded")
+        names = [upload.name for upload in body.uploads]
+        outcomes = await embed_uploads(service, body.uploads, work, done="embedded")
     else:
         check_texts(texts, service)
         names = [None] * len(texts)
@@ -125,10 +126,13 @@ async def embed(
 
 
 async def images(
-    body: Body[wire.Images], service: Service, work: Work, *, done: str = "scored"
+    body: Body[wire.ScoreOptions], service: Service, work: Work, detectors: Sequence[Detector]
 ) -> tuple[list[str | None], list[Outcome]]:
-    """Names of the images of a request, and their embeddings or errors."""
-    outcomes = await embed_uploads(service, body.uploads, work, done=done)
+    """Names of the images of a request, and their embeddings or errors, with what the detectors need."""
+    explain = body.options.explain
+    outcomes = await embed_uploads(
+        service, body.uploads, work, done="scored", detectors=detectors, explain=explain
+    )
     return [upload.name for upload in body.uploads], outcomes
 
 
@@ -189,10 +193,12 @@ def judged(
     *,
     named: NamedDetector | None = None,
     warnings: Sequence[Advice] = (),
+    place: int = 0,
 ) -> wire.ScoreAnswer:
-    """Judge the embeddings with one detector."""
+    """Judge the embeddings with one detector, the one at `place` among the request's."""
     with service.metrics.scoring(work):
-        verdicts = detector.judge(rows_of(outcomes, service.encoder.dim), top_k=options.top_k)
+        rows, local = rows_of(outcomes, service.encoder.dim), local_of(outcomes, place)
+        verdicts = detector.judge(rows, local=local, top_k=options.top_k)
     if named is not None and service.drift is not None:
         service.drift.observe(named, verdicts)
     answer = wire.ScoreAnswer(
@@ -204,7 +210,12 @@ def judged(
         threshold=detector.threshold,
         warnings=convert.notices(named.warnings if named else warnings),
         results=convert.results(
-            outcomes, names, verdicts, work.request_id, per_concept=detector.calibration.by_concept
+            outcomes,
+            names,
+            verdicts,
+            work.request_id,
+            per_concept=detector.calibration.by_concept,
+            explain=options.explain,
         ),
     )
     if options.fdr is None:

@@ -37,10 +37,21 @@ class Match(Answer):
     probability: float
 
 
+class Explanation(Answer):
+    """Where in the image the concept matches: the similarities of a grid of its parts, from the top left.
+
+    Each of `rows` goes from left to right over the part of the image that the encoder sees.
+    """
+
+    concept: str
+    rows: list[list[float]]
+
+
 class Result(Answer):
     """One image's score and verdict, or its error and null elsewhere.
 
-    `threshold` is there where the calibration is per concept, `discovery` where `fdr` was asked for.
+    `threshold` is there where the calibration is per concept, `discovery` where `fdr` was asked for, and
+    `explain` where it was.
     """
 
     index: int
@@ -53,6 +64,7 @@ class Result(Answer):
     discovery: bool | None = Field(default=None, exclude_if=is_none)
     concept: str | None = None
     top: list[Match] | None = None
+    explain: Explanation | None = Field(default=None, exclude_if=is_none)
     error: Problem | None = None
 
 
@@ -177,6 +189,7 @@ class DefinitionAnswer(Answer):
     templates: list[str]
     score: str
     temperature: float
+    local_weight: float | None = Field(default=None, exclude_if=is_none)
 
 
 class Detector(Answer):

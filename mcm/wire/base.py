@@ -2,13 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
 
 DETECTOR_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
 DetectorName = Annotated[str, StringConstraints(pattern=DETECTOR_NAME)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
-ScoreName = Literal["mcm", "max-logit", "energy", "entropy", "variance"]
+ScoreName = Literal["mcm", "max-logit", "energy", "entropy", "variance", "gl-mcm"]
+Temperature = Annotated[FiniteFloat, Field(ge=1e-6, le=1e6)]
+LocalWeight = Annotated[FiniteFloat, Field(ge=0, le=1e6)]
 Method = Literal["split-conformal", "pac", "paper"]
 FdrMethod = Literal["benjamini-hochberg", "storey"]
 

@@ -1,10 +1,18 @@
 """Every request body."""
 
-from typing import Annotated
-
 from pydantic import Field, FiniteFloat, model_validator
 
-from mcm.wire.base import DetectorName, FdrMethod, Method, Rate, Request, ScoreName
+from mcm.wire.base import (
+    DetectorName,
+    FdrMethod,
+    LocalWeight,
+    Method,
+    Rate,
+    Request,
+    ScoreName,
+    Temperature,
+    is_none,
+)
 
 
 class ConceptSpec(Request):
@@ -15,12 +23,16 @@ class ConceptSpec(Request):
 
 
 class Definition(Request):
-    """What a detector is made from. What is left out takes the score's defaults."""
+    """What a detector is made from. What is left out takes the score's defaults.
+
+    `local_weight` goes with the score `gl-mcm`.
+    """
 
     concepts: list[str | ConceptSpec] = Field(min_length=1)
     templates: list[str] | None = Field(default=None, min_length=1)
     score: ScoreName = "mcm"
-    temperature: Annotated[FiniteFloat, Field(ge=1e-6, le=1e6)] | None = None
+    temperature: Temperature | None = None
+    local_weight: LocalWeight | None = Field(default=None, exclude_if=is_none)
 
 
 class NewDetector(Definition):
@@ -56,9 +68,10 @@ class Images(Request):
 
 
 class ScoreOptions(Images):
-    """Options of every scoring route."""
+    """Options of every scoring route; `explain` asks for maps of where the best concepts match."""
 
     top_k: int = Field(default=3, ge=0, le=100)
+    explain: bool = False
     require_verdict: bool = False
     fdr: Rate | None = None
     fdr_method: FdrMethod = "benjamini-hochberg"
@@ -74,6 +87,8 @@ class ScoreRequest(ScoreOptions):
     def _fingerprint_with_embeddings(self) -> "ScoreRequest":
         if (self.embeddings is None) != (self.fingerprint is None):
             raise ValueError("embeddings and fingerprint go together")
+        if self.embeddings is not None and self.explain:
+            raise ValueError("explain goes with images: embeddings say nothing of their parts")
         return self
 
 
@@ -83,15 +98,19 @@ class OneShotRequest(ScoreOptions):
     concepts: list[str | ConceptSpec] | None = Field(default=None, min_length=1)
     templates: list[str] | None = Field(default=None, min_length=1)
     score: ScoreName | None = None
-    temperature: Annotated[FiniteFloat, Field(ge=1e-6, le=1e6)] | None = None
+    temperature: Temperature | None = None
+    local_weight: LocalWeight | None = None
     detectors: list[DetectorName] | None = Field(default=None, min_length=1, max_length=64)
 
     @model_validator(mode="after")
     def _one_of_two(self) -> "OneShotRequest":
         if (self.concepts is None) == (self.detectors is None):
             raise ValueError("give either concepts or detectors, and not both")
-        if self.detectors and any(x is not None for x in (self.templates, self.score, self.temperature)):
-            raise ValueError("templates, score and temperature go with concepts, not with detectors")
+        parts = (self.templates, self.score, self.temperature, self.local_weight)
+        if self.detectors and any(part is not None for part in parts):
+            raise ValueError(
+                "templates, score, temperature and local_weight go with concepts, not with detectors"
+            )
         return self
 
 

@@ -68,7 +68,7 @@ def test_every_part_of_a_definition_comes_back(http: httpx.Client, name: str) ->
     assert http.post("/v1/detectors", json={"name": name, **definition}).json()["definition"] == definition
 
 
-@pytest.mark.parametrize("score", ["mcm", "max-logit", "energy", "entropy", "variance"])
+@pytest.mark.parametrize("score", ["mcm", "max-logit", "energy", "entropy", "variance", "gl-mcm"])
 def test_each_score_can_be_chosen(http: httpx.Client, name: str, score: str) -> None:
     assert create(http, name, score=score)["definition"]["score"] == score
 
@@ -123,14 +123,14 @@ def test_a_path_with_a_wrong_name_is_refused(http: httpx.Client, method: str, ba
         ({"concepts": [{"prompts": ["a"]}, "b"]}, "concepts.0"),
         ({"concepts": ["a", "b"], "templates": []}, "templates"),
         ({"concepts": ["a", "b"], "templates": "a {}"}, "templates"),
-        ({"concepts": ["a", "b"], "score": "gl-mcm"}, "score"),
+        ({"concepts": ["a", "b"], "score": "GL-MCM"}, "score"),
         ({"concepts": ["a", "b"], "score": "MCM"}, "score"),
         ({"concepts": ["a", "b"], "temperature": 0}, "temperature"),
         ({"concepts": ["a", "b"], "temperature": -1}, "temperature"),
         ({"concepts": ["a", "b"], "temperature": True}, "temperature"),
         ({"concepts": ["a", "b"], "temperature": "1"}, "temperature"),
         ({"concepts": ["a", "b"], "concept": "c"}, "concept"),
-        ({"concepts": ["a", "b"], "local_weight": 0.5}, "local_weight"),
+        ({"concepts": ["a", "b"], "score": "gl-mcm", "local_weight": -1}, "local_weight"),
         ({"concepts": ["a", "b"], "negatives": {"vocabulary": "x"}}, "negatives"),
     ],
 )
@@ -159,7 +159,7 @@ def test_texts_that_make_no_prompt_are_refused(http: httpx.Client, name: str, bo
     assert_problem(http.get(f"/v1/detectors/{name}"), 404, "detector-not-found")
 
 
-@pytest.mark.parametrize("score", ["mcm", "entropy", "variance"])
+@pytest.mark.parametrize("score", ["mcm", "entropy", "variance", "gl-mcm"])
 @pytest.mark.parametrize("concepts", [["red"], ["red", "red"], ["red", {"name": "x", "prompts": ["red"]}]])
 def test_concepts_that_a_score_cannot_tell_apart_are_refused_with_scores_that_work(
     http: httpx.Client, name: str, score: str, concepts: list[Any]

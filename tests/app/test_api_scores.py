@@ -319,7 +319,7 @@ def test_an_unknown_detector_among_many_is_404(http: httpx.Client, name: str) ->
     assert "nobody" in assert_problem(response, 404, "detector-not-found")["detail"]
 
 
-@pytest.mark.parametrize("option", ["explain", "fdr", "negatives", "local_weight", "append", "threshold"])
+@pytest.mark.parametrize("option", ["fdrs", "negatives", "append", "threshold"])
 @pytest.mark.parametrize("route", ["/v1/score", "/v1/detectors/{}/score"])
 def test_an_option_that_is_not_there_is_refused_by_name(
     http: httpx.Client, name: str, route: str, option: str
