@@ -46,11 +46,13 @@ class Waiting:
         self._located.append(located)
         self._rejected.append(rejected)
 
-    def add_all(self, other: "Waiting") -> None:
-        """Take those of another."""
-        self.images += other.images
-        self._located += other._located
-        self._rejected += other._rejected
+    def followed_by(self, later: "Waiting") -> "Waiting":
+        """These images, and then those."""
+        both = Waiting(self.revision, self.bins)
+        for part in (self, later):
+            for located, rejected in zip(part._located, part._rejected, strict=True):
+                both.add(located, rejected)
+        return both
 
     def onto(self, drift: Drift | None) -> Drift:
         """The drift kept so far, and these images after it."""
@@ -138,34 +140,32 @@ class DriftWatch:
             await asyncio.sleep(KEEP_EVERY_S)
 
     async def _keep(self, name: str) -> None:
-        """Put what waits of a detector into the store; if that fails, it waits on."""
+        """Put what waits of a detector into the store; if that fails, it waits on.
+
+        Who asks for it may leave meanwhile: it goes on, since what is taken must end somewhere.
+        """
+        task = asyncio.ensure_future(self._keep_whole(name))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, if all have left
+        await asyncio.shield(task)
+
+    async def _keep_whole(self, name: str) -> None:
         with self._lock:
-            taken = self._waiting.get(name)
-            if taken is None or taken.images == 0:
-                return
-            self._waiting[name] = Waiting(taken.revision, taken.bins)
-        keep = partial(self._store.advance_drift, name, self._fingerprint, taken.revision, taken.onto)
+            taken = self._waiting.pop(name, None)
+        if taken is None:
+            return
         try:
-            stored = await self._ask(keep)
+            await self._ask(
+                partial(self._store.advance_drift, name, self._fingerprint, taken.revision, taken.onto)
+            )
         except StoreUnavailable:
             self._put_back(name, taken)
             raise
-        if stored is None:
-            self._leave_out(name, taken.revision)
 
     def _put_back(self, name: str, taken: Waiting) -> None:
         with self._lock:
             since = self._waiting.get(name)
-            if since is not None and since.revision == taken.revision:
-                taken.add_all(since)  # they came later
-                self._waiting[name] = taken
-
-    def _leave_out(self, name: str, revision: int) -> None:
-        """The detector is deleted, or has changed: what was seen at this revision is of no use."""
-        with self._lock:
-            waiting = self._waiting.get(name)
-            if waiting is not None and waiting.revision == revision:
-                del self._waiting[name]
+            if since is None or since.revision == taken.revision:
+                self._waiting[name] = taken if since is None else taken.followed_by(since)
 
     async def _ask(self, question: Callable[[], T]) -> T:
         return await anyio.to_thread.run_sync(question, limiter=self._thread, abandon_on_cancel=True)

@@ -12,7 +12,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select
 
-from app.store.sql import readable
 from app.store.tables import DriftRow
 from mcm.drift import SCHEME, Drift, Tally
 
@@ -68,10 +67,10 @@ def change(connection: Connection, name: str, fingerprint: str, make: Change) ->
 
 
 def _from_row(row: Row[Any]) -> StoredDrift | None:
-    """None if another version of the code kept it by other rules: then it begins anew."""
-    with readable(row.detector):
+    """None if it is damaged, or another version of the code kept it by other rules: then it begins anew."""
+    try:
         data = json.loads(row.drift)
-        if data.pop("scheme") != SCHEME:
+        if data["scheme"] != SCHEME:
             return None
         older, newer = (Tally(**half) for half in data["halves"])
         drift = Drift(
@@ -80,4 +79,6 @@ def _from_row(row: Row[Any]) -> StoredDrift | None:
             halves=(older, newer),
             alarm_after=data["alarm_after"],
         )
-        return StoredDrift(row.since, row.updated_at, row.alarm_at, drift)
+    except (ValueError, TypeError, KeyError):
+        return None
+    return StoredDrift(row.since, row.updated_at, row.alarm_at, drift)

@@ -79,7 +79,7 @@ def load(connection: Connection, name: str, fingerprint: str) -> StoredDetector 
     row = connection.execute(query).one_or_none()
     if row is None:
         return None
-    with readable(name):
+    with _readable(name):
         return StoredDetector(
             name=name,
             revision=row.revision,
@@ -116,7 +116,7 @@ def summaries(connection: Connection, limit: int, after: str | None) -> list[Sto
         query = query.where(DetectorRow.name > after)
     found = []
     for name, revision, definition, created_at, updated_at in connection.execute(query):
-        with readable(name):
+        with _readable(name):
             parsed = definition_from_text(definition)
         found.append(StoredSummary(name, revision, parsed, created_at, updated_at))
     return found
@@ -201,7 +201,7 @@ def _next_revision(connection: Connection) -> int:
 
 
 @contextmanager
-def readable(name: str) -> Iterator[None]:
+def _readable(name: str) -> Iterator[None]:
     """Turn a record that cannot be understood, damaged or by a newer version, into StoreUnavailable."""
     try:
         yield

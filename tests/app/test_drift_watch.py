@@ -78,6 +78,26 @@ def test_images_wait_for_a_store_that_is_away_and_come_in_their_order(
     assert images(steady) == 10
 
 
+def test_who_asks_and_leaves_takes_no_image_along(store: Store, named: NamedDetector, tmp_path: Path) -> None:
+    watch = DriftWatch(store, "encoder")
+    watch.observe(named, named.detector.judge(ROWS))
+    other = Store(f"sqlite:///{tmp_path / 'mcm.db'}")
+
+    async def ask_and_leave() -> int:
+        with other.write():
+            asking = [asyncio.create_task(watch.current("pets")) for _ in range(3)]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # they have taken what there is, and wait for the store
+            for ask in asking:
+                ask.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+        kept = await watch.current("pets")
+        return 0 if kept is None else kept.drift.images
+
+    assert asyncio.run(ask_and_leave()) == 10
+    other.close()
+
+
 def test_images_that_find_no_room_while_the_store_is_away_are_said_to_be_uncounted(
     store: Store, named: NamedDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
