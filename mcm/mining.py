@@ -58,6 +58,15 @@ class MiningReport:
     closest: tuple[Neighbour, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Mined:
+    """Negatives, how they were found, and their places (m,) in `Vocabulary.words`."""
+
+    negatives: Negatives
+    report: MiningReport
+    places: Places
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Words to be encoded together, of one part of speech: from `start` on in `Vocabulary.words`."""
@@ -72,7 +81,8 @@ class Miner:
 
     `names` (k,) and `matrix` (k, d), unit rows, are the concepts. Every chunk of `chunks` is to be given to
     `add` once, in their order, with the embeddings of its prompts; then `result` has the negatives. Memory:
-    the words that may still be kept, and one chunk.
+    the words that may still be kept, and one chunk. `quantiles` (n,) are those of all words so far; NaN where
+    a word is no candidate.
     """
 
     def __init__(
@@ -86,6 +96,7 @@ class Miner:
         self._vocabulary, self._choice = vocabulary, choice
         self._names, self._matrix = names, matrix
         taken = {folded_name(name) for name in names}
+        self.quantiles: Floats = np.full(len(vocabulary.words), np.nan)
         self._candidate = np.array([folded_name(word) not in taken for word in vocabulary.words])
         nouns = int(self._candidate[: len(vocabulary.nouns)].sum())
         counts = {True: nouns, False: int(self._candidate.sum()) - nouns}
@@ -100,9 +111,10 @@ class Miner:
         """Take the embeddings (n, d), unit rows, of a chunk's prompts."""
         mine = self._candidate[chunk.start : chunk.start + len(rows)]
         rows, places = rows[mine], chunk.start + np.flatnonzero(mine)
-        self._lowest[chunk.noun].add(places, id_quantiles(rows, self._matrix), rows)
+        self.quantiles[places] = id_quantiles(rows, self._matrix)
+        self._lowest[chunk.noun].add(places, self.quantiles[places], rows)
 
-    def result(self) -> tuple[Negatives, MiningReport]:
+    def result(self) -> Mined:
         """The negatives, nouns and adjectives mixed by the seeded permutation, and how they were found.
 
         Raises:
@@ -110,7 +122,8 @@ class Miner:
         """
         parts = [self._lowest[noun] for noun in (True, False)]
         rows = np.concatenate([part.rows for part in parts])
-        neighbours = self._neighbours(np.concatenate([part.places for part in parts]), rows)
+        places = np.concatenate([part.places for part in parts])
+        neighbours = self._neighbours(places, rows)
         near = [self._choice.drop_near and n.cosine > NEAR_COSINE for n in neighbours]
         if all(near):
             raise InvalidDefinition("every negative is too near a concept: leave drop_near out")
@@ -118,7 +131,7 @@ class Miner:
         kept = [neighbours[i] for i in order]
         negatives = Negatives(tuple(n.word for n in kept), np.ascontiguousarray(rows[order]), groups)
         dropped = tuple(n for n, is_near in zip(neighbours, near, strict=True) if is_near)
-        return negatives, self._report(kept, dropped, len(neighbours), groups)
+        return Mined(negatives, self._report(kept, dropped, len(neighbours), groups), places[order])
 
     def _report(
         self, kept: list[Neighbour], near: tuple[Neighbour, ...], selected: int, groups: int
@@ -170,7 +183,8 @@ def mine(
         miner.add(chunk, _encoded(chunk, encoder))
         if progress is not None:
             progress(chunk.start + len(chunk.prompts), len(vocabulary.words))
-    return miner.result()
+    mined = miner.result()
+    return mined.negatives, mined.report
 
 
 def known_rows(chunk: Chunk, fingerprint: str, dim: int) -> Vectors | None:

@@ -35,7 +35,9 @@ def mined(
     miner = Miner(words, choice_of(words, **options), names, matrix)
     for chunk in miner.chunks:
         miner.add(chunk, rows[chunk.start : chunk.start + len(chunk.prompts)])
-    return miner.result()
+    found = miner.result()
+    assert found.negatives.words == tuple(words.words[place] for place in found.places)
+    return found.negatives, found.report
 
 
 def random_words(nouns: int, adjectives: int = 0, dim: int = 8) -> tuple[Vocabulary, Vectors]:
