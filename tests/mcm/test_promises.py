@@ -5,8 +5,8 @@ import pytest
 
 from benchmarks.promises import (
     CONTAMINATIONS,
+    PAC_RANKS,
     RATE,
-    SIZES,
     batch_claims,
     batches,
     read_scores,
@@ -32,7 +32,7 @@ def test_split_conformal_calls_k_of_n_plus_1_ood_on_average_and_pac_breaks_its_r
     scores: Scores,
 ) -> None:
     claims = list(threshold_claims(scores[0], SEED))
-    assert len(claims) == 2 * len(SIZES)
+    assert len(claims) == 2 * len(PAC_RANKS)
     assert [claim for claim in claims if not claim.holds] == []
 
 
