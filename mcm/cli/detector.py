@@ -31,6 +31,7 @@ def create(
     template: options.Templates = None,
     score_name: options.ScoreName = None,
     temperature: options.Temperature = None,
+    local_weight: options.LocalWeight = None,
     replace: Replace = False,
     detector_file: options.DetectorFile = None,
     encoder: options.Encoder = None,
@@ -44,7 +45,9 @@ def create(
     mcm detector create --detector-file pets.json --concepts-file pets.txt --template "a photo of a {}"
     """
     options.require_one(concepts=concepts, concepts_file=concepts_file)
-    definition = options.definition_of(concepts, concepts_file, template, score_name, temperature)
+    definition = options.definition_of(
+        concepts, concepts_file, template, score_name, temperature, local_weight
+    )
     assert definition is not None  # there are concepts
     _one_place(name, detector_file, server, encoder)
     if detector_file is not None:

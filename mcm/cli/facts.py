@@ -20,6 +20,7 @@ def definition_facts(definition: wire.DefinitionAnswer) -> Facts:
         ("templates", " | ".join(definition.templates)),
         ("score", definition.score),
         ("temperature", definition.temperature),
+        ("local weight", definition.local_weight),
     ]
 
 

@@ -11,12 +11,14 @@ from mcm.cli.options import encoder_spec
 from mcm.cli.output import note
 from mcm.cli.rows import Row, blank_row, failed, judged
 from mcm.definition import Definition
-from mcm.detector import Detector
+from mcm.detector import Detector, Verdict
 from mcm.detector_file import from_file, parse_detector_file, write_detector_file
+from mcm.embeddings import Vectors
 from mcm.encoders import Encoder, load_encoder
 from mcm.errors import EncoderMismatch, InvalidDetectorFile
 from mcm.pipeline import Embedded, embed_images
 from mcm.prompts import build_detector
+from mcm.scores import get_score
 
 
 def load(spec: str, device: str) -> Encoder:
@@ -114,14 +116,21 @@ def rows(
 ) -> Iterator[Row]:
     """A row for each image, in order."""
     blank = blank_row(detector, encoder.name)
-    for item in embedded(encoder, images, jobs):
+    for item in embedded(encoder, images, jobs, patches=get_score(detector.definition.score).local):
         if item.embedding is None:
             yield failed(blank, item.name, str(item.error))
         else:
-            (verdict,) = detector.judge(item.embedding[None, :], top_k=top_k)
-            yield judged(blank, item.name, verdict)
+            yield judged(blank, item.name, _judge(detector, item.embedding, item.patches, top_k))
 
 
-def embedded(encoder: Encoder, images: Iterable[Path], jobs: int | None) -> Iterator[Embedded]:
+def embedded(
+    encoder: Encoder, images: Iterable[Path], jobs: int | None, *, patches: bool = False
+) -> Iterator[Embedded]:
     """The images' embeddings or errors, in order; `jobs` images are decoded at the same time."""
-    return embed_images(encoder, images, threads=jobs)
+    return embed_images(encoder, images, threads=jobs, patches=patches)
+
+
+def _judge(detector: Detector, embedding: Vectors, patches: Vectors | None, top_k: int) -> Verdict:
+    row = embedding[None]
+    local = None if patches is None else detector.local(row, patches[None])
+    return detector.judge(row, local=local, top_k=top_k)[0]

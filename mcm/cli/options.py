@@ -13,7 +13,7 @@ from mcm.definition import Concept, Definition, define
 from mcm.errors import InvalidInput
 from mcm.fdr import DEFAULT_METHOD as DEFAULT_FDR_METHOD
 from mcm.fdr import METHODS as FDR_METHODS
-from mcm.scores import SCORES
+from mcm.scores import DEFAULT_LOCAL_WEIGHT, SCORES
 from mcm.thresholds import DEFAULT_CONFIDENCE, DEFAULT_FALSE_ALARM_RATE, DEFAULT_METHOD, METHODS
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
@@ -50,6 +50,10 @@ ScoreName = Annotated[
 ]
 Temperature = Annotated[
     float | None, typer.Option(metavar="T", help="Softmax temperature; default 1, as in the paper.")
+]
+LocalWeight = Annotated[
+    float | None,
+    typer.Option(metavar="W", help=f"For gl-mcm: weight of the best patch; default {DEFAULT_LOCAL_WEIGHT}."),
 ]
 DetectorFile = Annotated[
     Path | None,
@@ -237,6 +241,7 @@ def definition_of(
     templates: list[str] | None,
     score: str | None,
     temperature: float | None,
+    local_weight: float | None,
 ) -> Definition | None:
     """The definition that the options describe; None without concepts.
 
@@ -249,10 +254,17 @@ def definition_of(
             template=templates or None,
             score=score,
             temperature=temperature,
+            local_weight=local_weight,
         )
         return None
     chosen = read_concepts(concepts_file) if concepts_file else split_concepts(concepts or "")
-    return define(chosen, templates=templates or None, score=score or "mcm", temperature=temperature)
+    return define(
+        chosen,
+        templates=templates or None,
+        score=score or "mcm",
+        temperature=temperature,
+        local_weight=local_weight,
+    )
 
 
 def split_concepts(text: str) -> list[Concept]:

@@ -27,6 +27,7 @@ def definition_arguments(definition: Definition) -> dict[str, Any]:
         "templates": list(definition.templates),
         "score": definition.score,
         "temperature": definition.temperature,
+        "local_weight": definition.local_weight,
     }
 
 

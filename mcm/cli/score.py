@@ -24,6 +24,7 @@ def score(
     template: options.Templates = None,
     score_name: options.ScoreName = None,
     temperature: options.Temperature = None,
+    local_weight: options.LocalWeight = None,
     threshold: options.Threshold = None,
     fdr: options.Fdr = None,
     fdr_method: options.FdrMethod = None,
@@ -50,7 +51,7 @@ def score(
     options.require_one(
         concepts=concepts, concepts_file=concepts_file, detector_file=detector_file, detector=detector
     )
-    source = options.definition_of(concepts, concepts_file, template, score_name, temperature)
+    source = options.definition_of(concepts, concepts_file, template, score_name, temperature, local_weight)
     report.check(threshold, out)
     discoveries.check(fdr, fdr_method)
     if fdr is not None and source is not None:

@@ -103,13 +103,13 @@ def import_detector(name: str, file: wire.DetectorFile) -> Call[wire.Detector]:
 # ---- images, embeddings, texts
 
 
-def score_options(top_k: int, require_verdict: bool | None) -> wire.ScoreOptions:
+def score_options(top_k: int, require_verdict: bool | None, explain: bool = False) -> wire.ScoreOptions:
     """Options of scoring.
 
     Raises:
         InvalidArgument: out of range.
     """
-    return checked(wire.ScoreOptions, top_k=top_k, require_verdict=require_verdict)
+    return checked(wire.ScoreOptions, top_k=top_k, require_verdict=require_verdict, explain=explain or None)
 
 
 def score(name: str, options: BaseModel, items: Sequence[Item]) -> Call[wire.ScoreAnswer]:

@@ -20,10 +20,10 @@ ScorePiece: TypeAlias = Piece[wire.ScoreAnswer, wire.Result]
 EmbedBatch: TypeAlias = Batch[wire.Embedded, wire.EmbedResult]
 
 
-def score(name: str, top_k: int, require_verdict: bool) -> ScoreBatch:
+def score(name: str, top_k: int, require_verdict: bool, explain: bool = False) -> ScoreBatch:
     """Images judged by one detector."""
     detector_path(name)  # a wrong name is refused before the first image is read
-    options = requests.score_options(top_k, require_verdict)
+    options = requests.score_options(top_k, require_verdict, explain)
     return Batch(partial(requests.score, name, options), _score_columns, wire.Result)
 
 
@@ -34,13 +34,17 @@ def score_once(concepts: Concepts, **options: object) -> ScoreBatch:
 
 
 def score_with(
-    detectors: Sequence[str], top_k: int, require_verdict: bool
+    detectors: Sequence[str], top_k: int, require_verdict: bool, explain: bool = False
 ) -> Batch[wire.ScoreAnswers, wire.Result]:
     """Images judged by several detectors, one column each."""
     if isinstance(detectors, str):
         raise InvalidArgument("detectors must be a list of names, not one string: use [name]")
     fields = checked(
-        wire.OneShotRequest, detectors=list(detectors), top_k=top_k, require_verdict=require_verdict
+        wire.OneShotRequest,
+        detectors=list(detectors),
+        top_k=top_k,
+        require_verdict=require_verdict,
+        explain=explain or None,
     )
     call = partial(requests.score_with, fields)
     return Batch(call, _columns_of_each, wire.Result, width=len(detectors))

@@ -90,11 +90,17 @@ class AsyncClient:
         templates: Sequence[str] | None = None,
         score: wire.ScoreName | None = None,
         temperature: float | None = None,
+        local_weight: float | None = None,
     ) -> wire.Detector:
         """As `Client.create_detector`."""
         return await self._session.send(
             requests.create_detector(
-                name, concepts, templates=templates, score=score, temperature=temperature
+                name,
+                concepts,
+                templates=templates,
+                score=score,
+                temperature=temperature,
+                local_weight=local_weight,
             )
         )
 
@@ -106,6 +112,7 @@ class AsyncClient:
         templates: Sequence[str] | None = None,
         score: wire.ScoreName | None = None,
         temperature: float | None = None,
+        local_weight: float | None = None,
         if_match: int | None = None,
     ) -> wire.Detector:
         """As `Client.put_detector`."""
@@ -116,6 +123,7 @@ class AsyncClient:
                 templates=templates,
                 score=score,
                 temperature=temperature,
+                local_weight=local_weight,
                 if_match=if_match,
             )
         )
@@ -155,10 +163,11 @@ class AsyncClient:
         images: Images,
         *,
         top_k: int = 3,
+        explain: bool = False,
         require_verdict: bool | None = None,
     ) -> AsyncGenerator[wire.Result, None]:
         """As `Client.score`."""
-        batch = work.score(name, top_k, self._verdict(require_verdict))
+        batch = work.score(name, top_k, self._verdict(require_verdict), explain)
         return _results(self._pieces(batch, images))
 
     def score_answers(
@@ -167,10 +176,11 @@ class AsyncClient:
         images: Images,
         *,
         top_k: int = 3,
+        explain: bool = False,
         require_verdict: bool | None = None,
     ) -> AsyncGenerator[wire.ScoreAnswer, None]:
         """As `Client.score_answers`."""
-        batch = work.score(name, top_k, self._verdict(require_verdict))
+        batch = work.score(name, top_k, self._verdict(require_verdict), explain)
         return self._answers(name, self._pieces(batch, images))
 
     def score_once(
@@ -181,11 +191,19 @@ class AsyncClient:
         templates: Sequence[str] | None = None,
         score: wire.ScoreName | None = None,
         temperature: float | None = None,
+        local_weight: float | None = None,
         top_k: int = 3,
+        explain: bool = False,
     ) -> AsyncGenerator[wire.Result, None]:
         """As `Client.score_once`."""
         batch = work.score_once(
-            concepts, templates=templates, score=score, temperature=temperature, top_k=top_k
+            concepts,
+            templates=templates,
+            score=score,
+            temperature=temperature,
+            local_weight=local_weight,
+            top_k=top_k,
+            explain=explain or None,
         )
         return _results(self._pieces(batch, images))
 
@@ -195,10 +213,11 @@ class AsyncClient:
         images: Images,
         *,
         top_k: int = 3,
+        explain: bool = False,
         require_verdict: bool | None = None,
     ) -> AsyncGenerator[list[wire.Result], None]:
         """As `Client.score_with`."""
-        batch = work.score_with(detectors, top_k, self._verdict(require_verdict))
+        batch = work.score_with(detectors, top_k, self._verdict(require_verdict), explain)
         return _rows(self._pieces(batch, images))
 
     def score_embeddings(

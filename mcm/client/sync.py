@@ -97,6 +97,7 @@ class Client:
         templates: Sequence[str] | None = None,
         score: wire.ScoreName | None = None,
         temperature: float | None = None,
+        local_weight: float | None = None,
     ) -> wire.Detector:
         """Make a detector. Concepts are names, or a mapping from names to their own prompts.
 
@@ -105,7 +106,12 @@ class Client:
         """
         return self._session.send(
             requests.create_detector(
-                name, concepts, templates=templates, score=score, temperature=temperature
+                name,
+                concepts,
+                templates=templates,
+                score=score,
+                temperature=temperature,
+                local_weight=local_weight,
             )
         )
 
@@ -117,6 +123,7 @@ class Client:
         templates: Sequence[str] | None = None,
         score: wire.ScoreName | None = None,
         temperature: float | None = None,
+        local_weight: float | None = None,
         if_match: int | None = None,
     ) -> wire.Detector:
         """Make a detector or replace its definition; the same definition changes nothing.
@@ -131,6 +138,7 @@ class Client:
                 templates=templates,
                 score=score,
                 temperature=temperature,
+                local_weight=local_weight,
                 if_match=if_match,
             )
         )
@@ -169,10 +177,11 @@ class Client:
         images: Iterable[NamedImage],
         *,
         top_k: int = 3,
+        explain: bool = False,
         require_verdict: bool | None = None,
     ) -> Iterator[wire.Result]:
-        """Judge images with a detector."""
-        batch = work.score(name, top_k, self._verdict(require_verdict))
+        """Judge images with a detector; `explain` asks for maps of where the best concepts match."""
+        batch = work.score(name, top_k, self._verdict(require_verdict), explain)
         return _results(self._pieces(batch, images))
 
     def score_answers(
@@ -181,10 +190,11 @@ class Client:
         images: Iterable[NamedImage],
         *,
         top_k: int = 3,
+        explain: bool = False,
         require_verdict: bool | None = None,
     ) -> Iterator[wire.ScoreAnswer]:
         """As `score`, request by request, with the definition hash, revision, threshold and warnings."""
-        batch = work.score(name, top_k, self._verdict(require_verdict))
+        batch = work.score(name, top_k, self._verdict(require_verdict), explain)
         return self._answers(name, self._pieces(batch, images))
 
     def score_once(
@@ -195,11 +205,19 @@ class Client:
         templates: Sequence[str] | None = None,
         score: wire.ScoreName | None = None,
         temperature: float | None = None,
+        local_weight: float | None = None,
         top_k: int = 3,
+        explain: bool = False,
     ) -> Iterator[wire.Result]:
         """Score images against concepts, without a detector and so without a verdict."""
         batch = work.score_once(
-            concepts, templates=templates, score=score, temperature=temperature, top_k=top_k
+            concepts,
+            templates=templates,
+            score=score,
+            temperature=temperature,
+            local_weight=local_weight,
+            top_k=top_k,
+            explain=explain or None,
         )
         return _results(self._pieces(batch, images))
 
@@ -209,10 +227,11 @@ class Client:
         images: Iterable[NamedImage],
         *,
         top_k: int = 3,
+        explain: bool = False,
         require_verdict: bool | None = None,
     ) -> Iterator[list[wire.Result]]:
         """Judge images with up to 64 detectors, encoding them once: per image a result of each detector."""
-        batch = work.score_with(detectors, top_k, self._verdict(require_verdict))
+        batch = work.score_with(detectors, top_k, self._verdict(require_verdict), explain)
         return (row for piece in self._pieces(batch, images) for row in piece.rows)
 
     def score_embeddings(

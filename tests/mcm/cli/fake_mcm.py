@@ -2,12 +2,12 @@
 
 from mcm.cli import local, main
 from mcm.encoders import Encoder
-from tests.fakes import ColourEncoder
+from tests.fakes import PatchColourEncoder
 
 
 def load_colours(spec: str, *, device: str = "auto") -> Encoder:
     """The colour encoder; a SPEC of another name gives one with another fingerprint."""
-    encoder = ColourEncoder("colours-1" if spec in ("builtin", "colours") else spec)
+    encoder = PatchColourEncoder("colours-1" if spec in ("builtin", "colours") else spec)
     encoder.name = spec
     return encoder
 

@@ -200,6 +200,27 @@ def test_a_one_shot_score_sends_its_definition_and_asks_for_no_verdict(connect: 
     }
 
 
+def test_the_local_weight_goes_with_a_definition(connect: Connect) -> None:
+    service = FakeService()
+    client = connect(service)
+    client.create_detector("pets", ["cat", "dog"], score="gl-mcm", local_weight=0)
+    client.put_detector("pets", ["cat", "dog"], score="gl-mcm", local_weight=1)
+    list(client.score_once([b"abc"], concepts=["cat", "dog"], score="gl-mcm", local_weight=2))
+    assert [service.asked[i].json["local_weight"] for i in (0, 1)] == [0.0, 1.0]
+    assert service.asked[2].fields["local_weight"] == "2.0"
+
+
+@pytest.mark.parametrize("explain", [True, False])
+def test_maps_are_asked_for_by_explain(connect: Connect, explain: bool) -> None:
+    service = FakeService()
+    client = connect(service)
+    list(client.score("pets", [b"abc"], explain=explain))
+    list(client.score_answers("pets", [b"abc"], explain=explain))
+    list(client.score_with(["pets"], [b"abc"], explain=explain))
+    list(client.score_once([b"abc"], concepts=["cat", "dog"], explain=explain))
+    assert [asked.fields.get("explain") for asked in service.asked] == ["true" if explain else None] * 4
+
+
 def test_a_one_shot_score_takes_concepts_by_name_only_so_that_they_cannot_pass_for_images(
     connect: Connect,
 ) -> None:
