@@ -75,11 +75,9 @@ def calibrate(
 
     \b
     mcm calibrate known-pets/ --detector-file pets.json
-    mcm calibrate known-pets/ --detector pets --server http://127.0.0.1:8000 --false-alarm-rate 0.01
-    mcm calibrate known-pets/ --detector-file pets.json --method pac --confidence 0.99
+    mcm calibrate known-pets/ --detector pets --server http://127.0.0.1:8000 --method pac
     mcm calibrate more-pets/ --detector-file pets.json --append
     mcm calibrate --detector-file pets.json --stored --false-alarm-rate 0.1
-    mcm calibrate --detector-file pets.json --threshold 0.35
     """
     how = How(method, false_alarm_rate, confidence, per_concept, append)
     _require_one_way(paths, threshold, stored, how)

@@ -52,11 +52,12 @@ class Judge:
             yield row if row.score is None else replace(row, discovery=next(marks))
 
     @property
-    def summary(self) -> str:
-        """What was found, in a line."""
+    def notes(self) -> list[str]:
+        """What was found, and what to know of it, in lines."""
         assert self.made is not None
-        found = int(self.made.found.sum())
-        return f"{found} discoveries among {self.made.found.size} images at FDR {percent(self.q)}"
+        found, m = int(self.made.found.sum()), self.made.found.size
+        told = [f"{found} discoveries among {m} images at FDR {percent(self.q)}"]
+        return told if self.made.caution is None else [*told, f"warning: {self.made.caution}"]
 
     def as_json(self) -> dict[str, Any]:
         """What was found, as the HTTP contract has it."""

@@ -103,10 +103,8 @@ def report(
         found = {} if judge is None else {"fdr": judge.as_json()}
         write_json(json_file, found | {"results": kept})
     list_failures(tally.failures, tally.seen)
-    if judge is not None:
-        note(judge.summary)
-    if judge is not None and judge.made is not None and judge.made.caution is not None:
-        note(f"warning: {judge.made.caution}")
+    for told in () if judge is None else judge.notes:
+        note(told)
     note(tally.summary if out is None else f"{tally.summary}; written to {out}")
     return bool(tally.failures)
 
