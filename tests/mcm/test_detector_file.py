@@ -22,7 +22,7 @@ from mcm.detector_file import (
     write_detector_file,
 )
 from mcm.errors import InvalidDetectorFile
-from tests.fakes import ColourEncoder
+from tests.fakes import ColourEncoder, PatchColourEncoder
 
 GOOD_SCORES = np.linspace(0.3, 0.5, 40)
 
@@ -48,6 +48,15 @@ def same(a: Detector, b: Detector) -> bool:
         and np.array_equal(a.calibration.scores, b.calibration.scores)
         and a.calibration.certificate == b.calibration.certificate
     )
+
+
+def test_a_local_weight_is_in_the_file_of_a_score_that_has_one() -> None:
+    local = build_detector(define(["red", "sea"], score="gl-mcm", local_weight=0.25), PatchColourEncoder())
+    calibrated = replace(local, calibration=calibrate(GOOD_SCORES, local.definition_hash))
+    text = write_detector_file(calibrated, "colours")
+    assert json.loads(text)["definition"]["local_weight"] == 0.25
+    assert same(read_detector_file(text), calibrated)
+    assert "local_weight" not in json.loads(write_detector_file(detector(), "colours"))["definition"]
 
 
 def changed(**fields: Any) -> str:
