@@ -33,7 +33,7 @@ def test_it_knows_everyday_objects(builtin: Encoder) -> None:
 
 
 def test_a_map_is_higher_where_the_object_is(builtin: Encoder) -> None:
-    """Two photographs of different groups side by side, 25 times. Measured: on 194 of 200 halves."""
+    """Two photographs of different groups side by side, 25 times. Measured: on 46 of 50 halves."""
     rng, groups = np.random.default_rng(0), photographs_by_group()
     pairs = [rng.choice(sorted(groups), 2, replace=False) for _ in range(25)]
     scenes = [
@@ -46,7 +46,7 @@ def test_a_map_is_higher_where_the_object_is(builtin: Encoder) -> None:
         left, other = (grid @ encoder.encode_texts([f"a photo of a {name}"])[0] for name in pair)
         right += bool(left[:, :4].mean() > left[:, 5:].mean())
         right += bool(other[:, :4].mean() < other[:, 5:].mean())
-    assert right >= 45
+    assert right >= 44
 
 
 def photographs_by_group() -> dict[str, list[Path]]:
