@@ -11,8 +11,8 @@ import anyio.to_thread
 from cachetools import LRUCache
 
 from app.advisor import Advisor
-from app.engine import Engine, Timings
-from app.engine.errors import DeadlineExceeded
+from app.encodings import Encoding, Encodings
+from app.engine import Engine
 from app.settings import Settings
 from app.store import (
     DetectorNotFound,
@@ -29,11 +29,9 @@ from mcm.advice import Advice
 from mcm.calibration import UNCALIBRATED, Calibration
 from mcm.definition import Definition
 from mcm.detector import Detector
-from mcm.embeddings import Vectors
-from mcm.encoders import Encoder
-from mcm.prompts import check_encoder, distinct_prompts, pool_prompts
 
 T = TypeVar("T")
+BYTES_OF_A_WORD = 80  # measured: a short text of Python and its place
 WRITERS = 8  # at once; each takes a thread, and a locked store must leave threads for scoring
 UNREACHABLE = Advice(
     "store-unreachable",
@@ -54,7 +52,7 @@ class NamedDetector:
 class _Encoding:
     """Embeddings that are being computed, and the detectors that they are for."""
 
-    task: asyncio.Task[Vectors]
+    task: asyncio.Task[Encoding]
     names: set[str]
 
 
@@ -66,11 +64,11 @@ class Catalog:
     once, in a task of their own that outlives the request that started it.
     """
 
-    def __init__(self, store: Store, engine: Engine, encoder: Encoder, settings: Settings) -> None:
+    def __init__(self, store: Store, encodings: Encodings, engine: Engine, settings: Settings) -> None:
         self.advisor = Advisor(engine)
+        self.encodings = encodings
         self._store = store
-        self._engine = engine
-        self._encoder = encoder
+        self._encoder = encodings.encoder
         self._settings = settings
         self._cache: LRUCache[str, NamedDetector] = LRUCache(settings.matrix_cache_bytes, getsizeof=_bytes)
         self._encoding: dict[Definition, _Encoding] = {}
@@ -137,10 +135,11 @@ class Catalog:
         if await self.revision(name) is not None:
             raise NameTaken(name)
         await self._check_room()
-        matrix = await self.encode(definition)
+        made = await self.encodings.make(definition)
         create = partial(self._store.create, max_detectors=self._settings.max_detectors)
         await self.advisor.advice(definition)  # while it may still fail: see `_remember`
-        stored = await self._write(partial(create, name, definition, self._encoder.fingerprint, matrix))
+        put = partial(create, name, definition, self._encoder.fingerprint, made.matrix)
+        stored = await self._write(partial(put, negatives=made.negatives))
         self._remember(stored)
         return stored
 
@@ -151,8 +150,11 @@ class Catalog:
         *,
         if_match: int | None,
         calibration: Calibration | None = None,
+        encoding: Encoding | None = None,
     ) -> Replaced:
         """Make `name` a detector of this definition, new or not, and of this calibration if one is given.
+
+        `encoding` is what this encoder made of the definition, where that is known.
 
         Raises:
             RevisionMismatch, TooManyDetectors: before any work, where that can be seen.
@@ -163,12 +165,20 @@ class Catalog:
             raise RevisionMismatch(name, expected=if_match, current=revision)
         if current is None:
             await self._check_room()
-        kept = current.matrix if current is not None and current.definition == definition else None
-        matrix = await self.encode(definition) if kept is None else kept
+        kept = encoding_of(current) if current is not None and current.definition == definition else None
+        made = kept or encoding or await self.encodings.make(definition)
         await self.advisor.advice(definition)  # while it may still fail: see `_remember`
         replace = partial(self._store.replace, if_match=if_match, max_detectors=self._settings.max_detectors)
         replaced = await self._write(
-            partial(replace, name, definition, self._encoder.fingerprint, matrix, calibration=calibration)
+            partial(
+                replace,
+                name,
+                definition,
+                self._encoder.fingerprint,
+                made.matrix,
+                negatives=made.negatives,
+                calibration=calibration,
+            )
         )
         self._remember(replaced.stored)
         return replaced
@@ -201,33 +211,14 @@ class Catalog:
         await self._write(partial(self._store.delete, name, if_match=if_match))
         self._cache.pop(name, None)
 
-    async def encode(self, definition: Definition, timings: Timings | None = None) -> Vectors:
-        """Concept embeddings (k, d) of a definition, within the time to create a detector.
-
-        The time that the engine takes is added to `timings`.
-
-        Raises:
-            NoPatches: the score needs patches, and the encoder gives none.
-            InvalidDefinition: the score cannot tell the concepts apart.
-            DeadlineExceeded: it took too long.
-        """
-        check_encoder(definition, self._encoder)
-        prompts = distinct_prompts(definition)
-        try:
-            async with asyncio.timeout(self._settings.create_timeout):
-                embeddings = await self._engine.embed_texts(prompts, timings=timings)
-        except TimeoutError:
-            raise DeadlineExceeded(f"{len(prompts)} prompts were not encoded in time; use fewer") from None
-        return await anyio.to_thread.run_sync(pool_prompts, definition, prompts, embeddings)
-
     async def advice(self, stored: StoredDetector) -> tuple[Advice, ...]:
         """What a caller should know of a stored detector."""
         return (*await self.advisor.advice(stored.definition), *calibration_warnings(stored))
 
     async def _load(self, name: str) -> NamedDetector:
         stored = await self.stored(name)
-        matrix = stored.matrix if stored.matrix is not None else await self._encode_missing(stored)
-        return self._keep(stored, matrix, await self.advisor.advice(stored.definition))
+        encoding = encoding_of(stored) or await self._encode_missing(stored)
+        return self._keep(stored, encoding, await self.advisor.advice(stored.definition))
 
     def _remember(self, stored: StoredDetector) -> None:
         """Hold what was just written, so that no older state of it is used when the store goes away.
@@ -235,20 +226,27 @@ class Catalog:
         It asks nobody: the write is done, and nothing may turn its answer into an error now.
         """
         advice = self.advisor.known(stored.definition)
-        if stored.matrix is None or advice is None:
+        encoding = encoding_of(stored)
+        if encoding is None or advice is None:
             self._cache.pop(stored.name, None)
         else:
-            self._keep(stored, stored.matrix, advice)
+            self._keep(stored, encoding, advice)
 
-    def _keep(self, stored: StoredDetector, matrix: Vectors, advice: tuple[Advice, ...]) -> NamedDetector:
-        detector = Detector(stored.definition, self._encoder.fingerprint, matrix, stored.calibration)
+    def _keep(self, stored: StoredDetector, encoding: Encoding, advice: tuple[Advice, ...]) -> NamedDetector:
+        detector = Detector(
+            stored.definition,
+            self._encoder.fingerprint,
+            encoding.matrix,
+            stored.calibration,
+            encoding.negatives,
+        )
         named = NamedDetector(stored, detector, (*advice, *calibration_warnings(stored)))
         self._cache.pop(stored.name, None)
         if _bytes(named) <= self._cache.maxsize:
             self._cache[stored.name] = named
         return named
 
-    async def _encode_missing(self, stored: StoredDetector) -> Vectors:
+    async def _encode_missing(self, stored: StoredDetector) -> Encoding:
         """Concept embeddings that another encoder's detector lacks here: one task for all who ask."""
         encoding = self._encoding.get(stored.definition)
         if encoding is None:
@@ -259,13 +257,14 @@ class Catalog:
         encoding.names.add(stored.name)
         return await asyncio.shield(encoding.task)
 
-    async def _encode_and_keep(self, definition: Definition, names: set[str]) -> Vectors:
+    async def _encode_and_keep(self, definition: Definition, names: set[str]) -> Encoding:
         try:
-            matrix = await self.encode(definition)
+            made = await self.encodings.make(definition)
             while names:  # more may come while one is written
                 keep = partial(self._store.add_encoding, names.pop(), definition)
-                await self._write(partial(keep, self._encoder.fingerprint, matrix))
-            return matrix
+                put = partial(keep, self._encoder.fingerprint, made.matrix, negatives=made.negatives)
+                await self._write(put)
+            return made
         finally:
             del self._encoding[definition]
 
@@ -310,7 +309,12 @@ def calibration_warnings(stored: StoredDetector) -> tuple[Advice, ...]:
     return ()
 
 
-def _seen(task: asyncio.Task[Vectors]) -> None:
+def encoding_of(stored: StoredDetector) -> Encoding | None:
+    """What the store keeps of this encoder's embeddings, if it keeps any."""
+    return None if stored.matrix is None else Encoding(stored.matrix, stored.negatives)
+
+
+def _seen(task: asyncio.Task[Encoding]) -> None:
     if not task.cancelled():
         task.exception()  # seen here, in case everybody who waited has left
 
@@ -319,4 +323,6 @@ def _bytes(named: NamedDetector) -> int:
     scores = named.detector.calibration.scores.nbytes
     if named.detector.calibration.groups is not None:
         scores *= 4  # their pools, and the place of a concept's name for each
-    return int(named.detector.matrix.nbytes + scores) + 1024
+    negatives = named.detector.negatives
+    words = 0 if negatives is None else negatives.matrix.nbytes + BYTES_OF_A_WORD * len(negatives.words)
+    return int(named.detector.matrix.nbytes + scores + words) + 1024

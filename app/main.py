@@ -25,6 +25,7 @@ from app.asgi import CancelOnDisconnect, Deadline, Observed
 from app.catalog import Catalog
 from app.drift import DriftWatch
 from app.drift_readings import DriftReadings
+from app.encodings import Encodings
 from app.engine import Engine, EngineLimits
 from app.errors import InvalidRequest, http_error
 from app.gate import Gate
@@ -33,6 +34,7 @@ from app.metrics import Metrics
 from app.service import Service
 from app.settings import Settings
 from app.store import Store, StoreUnavailable
+from app.vocabularies import vocabularies_of
 from mcm.encoders import Encoder, load_encoder
 from mcm.errors import EncoderError, McmError
 from mcm.images import ImageLimits
@@ -102,6 +104,7 @@ async def start(
         # A load cannot be interrupted; a service that stops meanwhile does not wait for it.
         in_thread = partial(anyio.to_thread.run_sync, abandon_on_cancel=True)
         store = await in_thread(open_store, settings)
+        vocabularies = await in_thread(vocabularies_of, settings)
         encoder = await in_thread(load, settings) if given is None else given
         engine = Engine(encoder, engine_limits(settings))
         await engine.start()
@@ -111,7 +114,8 @@ async def start(
         if on_fatal is not None:
             on_fatal(error)
         return
-    catalog = Catalog(store, engine, encoder, settings)
+    encodings = Encodings(engine, encoder, vocabularies, settings.create_timeout)
+    catalog = Catalog(store, encodings, engine, settings)
     watch = DriftWatch(store, encoder.fingerprint) if settings.drift else None
     app.state.service = Service(settings, encoder, engine, store, catalog, app.state.metrics, watch)
     app.state.metrics.watch(engine, catalog, encoder)

@@ -63,6 +63,10 @@ class Settings(BaseSettings):
         default=False,
         description="Watch the images of calibrated detectors for drift; stores counts of them, no scores",
     )
+    wordnet_dir: str = Field(
+        default="",
+        description="Folder of WordNet 3.x (index.noun, index.adj): the vocabulary `wordnet` of `neglabel`",
+    )
     rate_limit: int = Field(
         default=0,
         ge=0,

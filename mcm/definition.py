@@ -158,7 +158,7 @@ def definition_from_json(data: dict[str, Any]) -> Definition:
         score=data["score"],
         temperature=data["temperature"],
         local_weight=data.get("local_weight"),
-        negatives=None if negatives is None else NegativesChoice(**negatives),
+        negatives=None if negatives is None else NegativesChoice(**{"vocabulary_hash": None} | negatives),
     )
 
 

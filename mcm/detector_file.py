@@ -18,11 +18,12 @@ from pydantic import ValidationError
 
 from mcm import wire
 from mcm.calibration import Calibration, Certificate, calibrate, manual
-from mcm.definition import Definition, definition_from_json
+from mcm.definition import Definition, check_text, definition_from_json
 from mcm.detector import Detector
 from mcm.embeddings import Vectors
 from mcm.errors import InvalidDefinition, InvalidDetectorFile, InvalidInput
 from mcm.mondrian import Groups
+from mcm.negatives import Negatives
 
 SCHEMA_VERSION = 1
 MATRIX_TOLERANCE = 1e-4
@@ -82,7 +83,8 @@ def to_file(detector: Detector, encoder_name: str) -> wire.DetectorFile:
             "definition": detector.definition.to_json(),
             "encoder": {"name": encoder_name, "fingerprint": detector.fingerprint},
             "dim": detector.matrix.shape[1],
-            "matrix": base64.b64encode(detector.matrix.astype("<f4").tobytes()).decode("ascii"),
+            "matrix": _base64(detector.matrix),
+            "negatives": None if detector.negatives is None else _negatives_in_file(detector.negatives),
             # + 0.0 makes every zero positive: sorting may swap 0.0 and -0.0, and the text must be stable
             "calibration_scores": (detector.calibration.scores + 0.0).tolist(),
             "calibration_groups": None if groups is None else wire.Groups.model_validate(groups),
@@ -101,16 +103,21 @@ def from_file(file: wire.DetectorFile) -> Detector:
         definition = definition_from_json(file.definition.model_dump())
     except InvalidDefinition as error:
         raise InvalidDetectorFile(f"the detector file's definition is wrong: {error}") from error
-    matrix = _matrix(file.matrix, len(definition.concepts), file.dim)
+    matrix = _matrix(file.matrix, len(definition.concepts), "concepts", file.dim)
     calibration = _calibration(file, definition)
     try:
-        return Detector(definition, file.encoder.fingerprint, matrix, calibration)
+        negatives = None if file.negatives is None else _negatives(file.negatives, file.dim)
+        return Detector(definition, file.encoder.fingerprint, matrix, calibration, negatives)
+    except InvalidDetectorFile:
+        raise
     except InvalidInput as error:
         raise InvalidDetectorFile(f"the detector file's matrix is wrong: {error}") from error
 
 
 def check_matrix(detector: Detector, fresh_matrix: Vectors) -> None:
     """Hold the matrix of a file against the one that its own encoder makes of its prompts, both (k, d).
+
+    For its negatives, see `mcm.negatives_check`.
 
     Raises:
         InvalidDetectorFile: they differ by more than MATRIX_TOLERANCE somewhere.
@@ -138,17 +145,34 @@ def _validated(data: dict[str, Any]) -> wire.DetectorFile:
         raise InvalidDetectorFile(f"the detector file is wrong at {where}: {first['msg']}") from error
 
 
-def _matrix(text: str, concepts: int, dim: int) -> Vectors:
+def _base64(matrix: Vectors) -> str:
+    return base64.b64encode(matrix.astype("<f4").tobytes()).decode("ascii")
+
+
+def _negatives_in_file(negatives: Negatives) -> wire.NegativesInFile:
+    return wire.NegativesInFile(
+        words=list(negatives.words), groups=negatives.groups, matrix=_base64(negatives.matrix)
+    )
+
+
+def _negatives(given: wire.NegativesInFile, dim: int) -> Negatives:
+    for word in given.words:
+        check_text(word, "a negative")
+    matrix = _matrix(given.matrix, len(given.words), "negatives", dim)
+    return Negatives(tuple(given.words), matrix, given.groups)
+
+
+def _matrix(text: str, rows: int, what: str, dim: int) -> Vectors:
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidDetectorFile("the detector file's matrix is not base64") from error
-    if len(data) != 4 * concepts * dim:
+    if len(data) != 4 * rows * dim:
         raise InvalidDetectorFile(
-            f"the detector file's matrix has {len(data)} bytes; {concepts} concepts of {dim} float32 "
-            f"numbers have {4 * concepts * dim}"
+            f"the detector file's matrix has {len(data)} bytes; {rows} {what} of {dim} float32 numbers have "
+            f"{4 * rows * dim}"
         )
-    return np.frombuffer(data, dtype="<f4").astype(np.float32).reshape(concepts, dim)
+    return np.frombuffer(data, dtype="<f4").astype(np.float32).reshape(rows, dim)
 
 
 def _calibration(file: wire.DetectorFile, definition: Definition) -> Calibration:

@@ -93,7 +93,7 @@ class Miner:
                 f"the words of the vocabulary {vocabulary.name!r} are not those of the definition's negatives"
             )
         self.chunks = _chunks(vocabulary)
-        self._vocabulary, self._choice = vocabulary, choice
+        self.vocabulary, self._choice = vocabulary, choice
         self._names, self._matrix = names, matrix
         taken = {folded_name(name) for name in names}
         self.quantiles: Floats = np.full(len(vocabulary.words), np.nan)
@@ -137,11 +137,11 @@ class Miner:
         self, kept: list[Neighbour], near: tuple[Neighbour, ...], selected: int, groups: int
     ) -> MiningReport:
         closest = sorted(kept, key=lambda neighbour: -neighbour.cosine)[:CLOSEST]
-        words = self._vocabulary.words
+        words = self.vocabulary.words
         return MiningReport(
-            vocabulary=self._vocabulary.name,
+            vocabulary=self.vocabulary.name,
             candidates=int(self._candidate.sum()),
-            repeated=self._vocabulary.repeated,
+            repeated=self.vocabulary.repeated,
             duplicates=tuple(words[i] for i in np.flatnonzero(~self._candidate)),
             near=near,
             left_over=selected - len(near) - len(kept),
@@ -156,7 +156,7 @@ class Miner:
             similarities = cosines(block, self._matrix)
             best = similarities.argmax(axis=1)
             found += zip(best.tolist(), similarities.max(axis=1).tolist(), strict=True)
-        words = (self._vocabulary.words[i] for i in places)
+        words = (self.vocabulary.words[i] for i in places)
         return [Neighbour(word, self._names[j], s) for word, (j, s) in zip(words, found, strict=True)]
 
 

@@ -6,7 +6,6 @@ from mcm.embeddings import Vectors
 from mcm.errors import InvalidDetectorFile
 from mcm.mining import Chunk, Miner
 from mcm.negatives import Negatives
-from mcm.vocabularies import Vocabulary
 
 TOLERANCE = 1e-4  # of embeddings and of quantiles: other machines round differently
 
@@ -19,8 +18,8 @@ class NegativesCheck:
     miner is to be given to `add` once, in their order; then `check`.
     """
 
-    def __init__(self, claimed: Negatives, miner: Miner, vocabulary: Vocabulary) -> None:
-        self._claimed, self._miner, self._vocabulary = claimed, miner, vocabulary
+    def __init__(self, claimed: Negatives, miner: Miner) -> None:
+        self._claimed, self._miner, self._vocabulary = claimed, miner, miner.vocabulary
         self._words = set(claimed.words)
         self._rows: dict[int, Vectors] = {}
 

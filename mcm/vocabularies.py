@@ -1,6 +1,7 @@
 """Words that may become negatives of `neglabel`: where they come from, and the prompts that they stand in."""
 
 import hashlib
+import importlib.util
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -14,7 +15,7 @@ WORDNET = "wordnet"
 NOUN_PROMPT = "the nice {}"
 ADJECTIVE_PROMPT = "This is a {} photo"
 _WORDNET_FILES = {"noun": "index.noun", "adjective": "index.adj"}
-_IMAGENET_SUBSET = "imagenet-21k-goog"  # of timm's subsets the one with the most synsets
+_TIMM_LEMMAS = Path("data", "_info", "imagenet_synset_to_lemma.txt")  # a synset, a tab, its lemmas
 
 
 @dataclass(frozen=True)
@@ -95,17 +96,16 @@ def default_vocabulary() -> Vocabulary:
 
 
 def imagenet_vocabulary() -> Vocabulary:
-    """The lemmas of the ImageNet-21k synsets, 36,946 nouns, which timm carries: nothing is downloaded.
+    """The lemmas of the ImageNet-21k synsets, 36,947 nouns, which timm carries: nothing is downloaded.
 
     Raises:
         MissingExtra: timm is not installed.
     """
-    try:
-        from timm.data.imagenet_info import ImageNetInfo
-    except ImportError as error:
-        raise MissingExtra("clip", f"the vocabulary {IMAGENET}") from error
-    lemmas = ImageNetInfo(_IMAGENET_SUBSET).label_descriptions()
-    return vocabulary(IMAGENET, (word for line in lemmas for word in line.split(", ")))
+    timm = importlib.util.find_spec("timm")
+    if timm is None or timm.origin is None:
+        raise MissingExtra("clip", f"the vocabulary {IMAGENET}")
+    lines = _lines(Path(timm.origin).parent / _TIMM_LEMMAS)  # read here, since importing timm takes seconds
+    return vocabulary(IMAGENET, (word for line in lines for word in line.partition("\t")[2].split(", ")))
 
 
 def wordnet_vocabulary(folder: Path) -> Vocabulary:

@@ -12,6 +12,7 @@ from mcm.detector import Local, Verdict
 from mcm.embeddings import Vectors
 from mcm.encoders import Encoder
 from mcm.errors import McmError
+from mcm.mining import MiningReport
 from mcm.mondrian import Groups
 
 
@@ -41,7 +42,9 @@ def notices(advice: Iterable[Advice]) -> list[wire.Notice]:
     return [wire.Notice(code=a.code, message=a.message) for a in advice]
 
 
-def detector_answer(stored: StoredDetector, encoder: Encoder, warnings: Iterable[Advice]) -> wire.Detector:
+def detector_answer(
+    stored: StoredDetector, encoder: Encoder, warnings: Iterable[Advice], mining: MiningReport | None
+) -> wire.Detector:
     """A stored detector, as the encoder that runs sees it."""
     return wire.Detector(
         name=stored.name,
@@ -53,6 +56,7 @@ def detector_answer(stored: StoredDetector, encoder: Encoder, warnings: Iterable
         created_at=stored.created_at,
         updated_at=stored.updated_at,
         warnings=notices(warnings),
+        mining=None if mining is None else wire.Mining.model_validate(mining),
     )
 
 
@@ -126,6 +130,7 @@ def succeeded(
         is_ood=verdict.is_ood,
         concept=verdict.concept,
         top=[wire.Match.model_validate(match) for match in verdict.top],
+        negative=verdict.negative,
         explain=explanation(verdict) if explain else None,
     )
 

@@ -2,24 +2,30 @@
 
 from collections.abc import Iterable
 
+import anyio.to_thread
+
 from app.errors import InvalidRequest, TooLarge
+from app.service import Service
 from app.settings import Settings
 from mcm import wire
 from mcm.definition import Concept, Definition, define
 from mcm.errors import InvalidDefinition
+from mcm.negatives import NegativesChoice
+from mcm.scores import get_score
 
 
-def definition_of(
+async def definition_of(
     request: wire.Definition | wire.ConceptsToCheck | wire.OneShotRequest,
-    settings: Settings,
+    service: Service,
     *,
     max_prompts: int,
 ) -> Definition:
     """The definition that a request asks for.
 
     Raises:
-        InvalidDefinition: over a limit, or wrong in itself.
+        InvalidDefinition: over a limit, or wrong in itself; or it names a vocabulary that is not here.
     """
+    settings = service.settings
     concepts = [concept_of(item) for item in request.concepts or ()]
     templates = request.templates
     _at_most(settings.max_concepts, len(concepts), "concepts")
@@ -30,6 +36,7 @@ def definition_of(
     check_lengths(templates or (), settings, "template")
     if isinstance(request, wire.ConceptsToCheck):  # a single concept can be looked at as well
         return define(concepts, templates=templates, score="max-logit")
+    negatives = await _negatives(request, service)
     try:
         return define(
             concepts,
@@ -37,12 +44,25 @@ def definition_of(
             score=request.score or "mcm",
             temperature=request.temperature,
             local_weight=request.local_weight,
+            negatives=negatives,
         )
     except InvalidDefinition as error:
         if len(concepts) == 1 and "," in concepts[0].name:
             hint = f"{concepts[0].name!r} is one concept here: repeat the field, or send a JSON list"
             raise InvalidDefinition(f"{error}; {hint}") from error
         raise
+
+
+async def _negatives(
+    request: wire.Definition | wire.OneShotRequest, service: Service
+) -> NegativesChoice | None:
+    """The choice of negatives, of the default vocabulary if the score needs some and none is named."""
+    wanted = request.negatives
+    if wanted is None and request.score is not None and get_score(request.score).negatives:
+        wanted = wire.Negatives()
+    if wanted is None:
+        return None
+    return await anyio.to_thread.run_sync(service.catalog.encodings.vocabularies.choose, wanted)
 
 
 def concept_of(item: str | wire.ConceptSpec) -> Concept:

@@ -18,7 +18,7 @@ from mcm import wire
 from mcm.advice import Advice, cut_concepts, near_synonyms
 from mcm.calibration import UNCALIBRATED
 from mcm.definition import duplicate_concepts
-from mcm.detector_file import check_matrix, from_file, to_file
+from mcm.detector_file import from_file, to_file
 
 router = APIRouter(tags=["detectors"])
 CALIBRATION_DROPPED = Advice(
@@ -40,9 +40,9 @@ async def create(
     body: Annotated[Body[wire.NewDetector], Depends(body_of(wire.NewDetector))], service: Running
 ) -> Response:
     """Create a detector. 409 if the name is taken."""
-    definition = definition_of(body.options, service.settings, max_prompts=service.settings.max_prompts)
+    definition = await definition_of(body.options, service, max_prompts=service.settings.max_prompts)
     stored = await service.catalog.create(body.options.name, definition)
-    return await detector_response(stored, service, created=True)
+    return await detector_response(stored, service, created=True, put=True)
 
 
 @router.put(
@@ -56,7 +56,7 @@ async def replace(
 ) -> Response:
     """Create or replace a detector. The same definition changes nothing."""
     check_name(name, body.options.name)
-    definition = definition_of(body.options, service.settings, max_prompts=service.settings.max_prompts)
+    definition = await definition_of(body.options, service, max_prompts=service.settings.max_prompts)
     return await replaced_response(
         await service.catalog.replace(name, definition, if_match=if_match), service
     )
@@ -110,14 +110,14 @@ async def import_file(
 ) -> Response:
     """Create or replace a detector from a file. Its prompts are encoded again, so that no file can lie."""
     given = await anyio.to_thread.run_sync(from_file, body.options)
-    definition_of(body.options.definition, service.settings, max_prompts=service.settings.max_prompts)
+    await definition_of(body.options.definition, service, max_prompts=service.settings.max_prompts)
     check_scores(len(body.options.calibration_scores), service.settings)
-    calibration, warnings = UNCALIBRATED, [OTHER_ENCODER_FILE]
+    calibration, encoding, warnings = UNCALIBRATED, None, [OTHER_ENCODER_FILE]
     if given.fingerprint == service.encoder.fingerprint:
-        check_matrix(given, await service.catalog.encode(given.definition))
+        encoding = await service.catalog.encodings.check(given)
         calibration, warnings = given.calibration, []
     replaced = await service.catalog.replace(
-        name, given.definition, if_match=if_match, calibration=calibration
+        name, given.definition, if_match=if_match, calibration=calibration, encoding=encoding
     )
     return await replaced_response(replaced, service, *warnings)
 
@@ -131,9 +131,9 @@ async def check(
     body: Annotated[Body[wire.ConceptsToCheck], Depends(body_of(wire.ConceptsToCheck))], service: Running
 ) -> Response:
     """What to know of concepts before making a detector: duplicates, near-synonyms, cut prompts."""
-    settings = service.settings
-    definition = definition_of(body.options, settings, max_prompts=settings.max_one_shot_prompts)
-    matrix = await service.catalog.encode(definition)
+    limit = service.settings.max_one_shot_prompts
+    definition = await definition_of(body.options, service, max_prompts=limit)
+    matrix = (await service.catalog.encodings.make(definition)).matrix
     synonyms = await anyio.to_thread.run_sync(near_synonyms, definition, matrix)
     cut = await service.catalog.advisor.cut_prompts(definition)
     answer = wire.ConceptsChecked(
@@ -149,18 +149,21 @@ async def check(
 
 
 async def detector_response(
-    stored: StoredDetector, service: Service, *more: Advice, created: bool = False
+    stored: StoredDetector, service: Service, *more: Advice, created: bool = False, put: bool = False
 ) -> Response:
-    """A detector with its revision as ETag and, when new, its Location."""
+    """A detector with its revision as ETag; when new, its Location; when put, how negatives were found."""
     warnings = (*more, *await service.catalog.advice(stored))
     headers = etag(stored.revision)
     if created:
         headers["Location"] = f"/v1/detectors/{stored.name}"
-    answer = convert.detector_answer(stored, service.encoder, warnings)
+    mining = service.catalog.encodings.report(stored.definition) if put else None
+    answer = convert.detector_answer(stored, service.encoder, warnings, mining)
     return json_answer(answer, 201 if created else 200, headers)
 
 
 async def replaced_response(replaced: Replaced, service: Service, *more: Advice) -> Response:
     """What a PUT did; says so when a calibration went with the old definition."""
     dropped = (CALIBRATION_DROPPED,) if replaced.dropped_calibration else ()
-    return await detector_response(replaced.stored, service, *more, *dropped, created=replaced.created)
+    return await detector_response(
+        replaced.stored, service, *more, *dropped, created=replaced.created, put=True
+    )

@@ -69,11 +69,11 @@ async def score_once(
     require_images(body.uploads)
     if body.options.detectors is not None:
         return await score_with_detectors(body, body.options.detectors, service, work)
-    definition = definition_of(
-        body.options, service.settings, max_prompts=service.settings.max_one_shot_prompts
-    )
-    matrix = await service.catalog.encode(definition, work.timings)
-    detector = Detector(definition, service.encoder.fingerprint, matrix)
+    limit = service.settings.max_one_shot_prompts
+    definition = await definition_of(body.options, service, max_prompts=limit)
+    made = await service.catalog.encodings.make(definition, work.timings)
+    fingerprint = service.encoder.fingerprint
+    detector = Detector(definition, fingerprint, made.matrix, negatives=made.negatives)
     require_calibration([detector], body.options)
     names, outcomes = await images(body, service, work, [detector])
     warnings = await service.catalog.advisor.advice(definition)

@@ -10,6 +10,7 @@ from mcm.calibration import UNCALIBRATED, Calibration, Certificate, ConceptThres
 from mcm.definition import Definition, definition_from_json
 from mcm.embeddings import Vectors
 from mcm.mondrian import Groups
+from mcm.negatives import Negatives
 from mcm.scores import Floats
 
 _FLOAT32 = np.dtype("<f4")
@@ -20,7 +21,8 @@ _FLOAT64 = np.dtype("<f8")
 class StoredDetector:
     """A detector as one encoder sees it.
 
-    `matrix` (k, d) is None if that encoder never encoded this definition. `calibrated_elsewhere` says that
+    `matrix` (k, d) is None if that encoder never encoded this definition; `negatives` are there with it where
+    the score has them. `calibrated_elsewhere` says that
     scores or a threshold are kept under another encoder. Times are in UTC.
     """
 
@@ -32,6 +34,7 @@ class StoredDetector:
     matrix: Vectors | None
     calibration: Calibration
     calibrated_elsewhere: bool
+    negatives: Negatives | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,22 @@ def matrix_to_bytes(matrix: Vectors) -> bytes:
 def matrix_from_bytes(data: bytes, k: int, dim: int) -> Vectors:
     """The read-only matrix (k, dim) that `matrix_to_bytes` wrote."""
     return np.frombuffer(data, dtype=_FLOAT32).reshape(k, dim).astype(np.float32, copy=False)
+
+
+def negatives_to_text(negatives: Negatives | None) -> str | None:
+    """The words and the number of groups as JSON text."""
+    if negatives is None:
+        return None
+    return json.dumps({"words": negatives.words, "groups": negatives.groups}, separators=(",", ":"))
+
+
+def negatives_from_columns(text: str | None, matrix: bytes | None, dim: int | None) -> Negatives | None:
+    """The negatives that the columns hold; all are None where there is no row."""
+    if text is None or matrix is None or dim is None:
+        return None
+    data = json.loads(text)
+    words = tuple(data["words"])
+    return Negatives(words, matrix_from_bytes(matrix, len(words), dim), data["groups"])
 
 
 def scores_to_bytes(scores: Floats) -> bytes:

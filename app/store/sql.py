@@ -18,12 +18,15 @@ from app.store.records import (
     is_empty,
     matrix_from_bytes,
     matrix_to_bytes,
+    negatives_from_columns,
+    negatives_to_text,
     scores_to_bytes,
 )
 from app.store.tables import CalibrationRow, CounterRow, DetectorRow, EncodingRow
 from mcm.calibration import Calibration
 from mcm.definition import Definition
 from mcm.embeddings import Vectors
+from mcm.negatives import Negatives
 
 # Asked by every request, so built once: this more than halves its cost.
 _REVISION = select(DetectorRow.revision).where(DetectorRow.name == bindparam("name"))
@@ -66,6 +69,8 @@ def load(connection: Connection, name: str, fingerprint: str) -> StoredDetector 
             EncodingRow.matrix,
             EncodingRow.k,
             EncodingRow.dim,
+            EncodingRow.negatives,
+            EncodingRow.negative_matrix,
             CalibrationRow.scores,
             CalibrationRow.certificate,
             CalibrationRow.groups,
@@ -89,6 +94,7 @@ def load(connection: Connection, name: str, fingerprint: str) -> StoredDetector 
             matrix=None if row.matrix is None else matrix_from_bytes(row.matrix, row.k, row.dim),
             calibration=calibration_from_columns(row.scores, row.certificate, row.groups),
             calibrated_elsewhere=bool(row.calibrated_elsewhere),
+            negatives=negatives_from_columns(row.negatives, row.negative_matrix, row.dim),
         )
 
 
@@ -160,8 +166,10 @@ def delete_detector(connection: Connection, name: str) -> None:
     connection.execute(delete(DetectorRow).where(DetectorRow.name == name))
 
 
-def keep_encoding(connection: Connection, name: str, fingerprint: str, matrix: Vectors) -> None:
-    """Keep concept embeddings (k, d), unless that encoder's are kept already."""
+def keep_encoding(
+    connection: Connection, name: str, fingerprint: str, matrix: Vectors, negatives: Negatives | None
+) -> None:
+    """Keep concept embeddings (k, d) and negatives, unless that encoder's are kept already."""
     is_kept = select(EncodingRow.k).where(
         EncodingRow.detector == name, EncodingRow.fingerprint == fingerprint
     )
@@ -170,7 +178,13 @@ def keep_encoding(connection: Connection, name: str, fingerprint: str, matrix: V
     k, dim = matrix.shape
     connection.execute(
         insert(EncodingRow).values(
-            detector=name, fingerprint=fingerprint, k=k, dim=dim, matrix=matrix_to_bytes(matrix)
+            detector=name,
+            fingerprint=fingerprint,
+            k=k,
+            dim=dim,
+            matrix=matrix_to_bytes(matrix),
+            negatives=negatives_to_text(negatives),
+            negative_matrix=None if negatives is None else matrix_to_bytes(negatives.matrix),
         )
     )
 

@@ -14,6 +14,7 @@ from mcm.definition import Definition
 from mcm.drift import Drift
 from mcm.embeddings import Vectors
 from mcm.errors import DefinitionMismatch
+from mcm.negatives import Negatives
 
 
 class Store(Database):
@@ -55,10 +56,11 @@ class Store(Database):
         fingerprint: str,
         matrix: Vectors,
         *,
+        negatives: Negatives | None = None,
         calibration: Calibration = UNCALIBRATED,
         max_detectors: int,
     ) -> StoredDetector:
-        """A new detector, with its concept embeddings (k, d) and, maybe, a calibration.
+        """A new detector, with its concept embeddings (k, d) and, maybe, negatives and a calibration.
 
         Raises:
             NameTaken: there is one of that name.
@@ -68,7 +70,7 @@ class Store(Database):
             if sql.revision(connection, name) is not None:
                 raise NameTaken(name)
             _insert(connection, name, definition, max_detectors)
-            sql.keep_encoding(connection, name, fingerprint, matrix)
+            sql.keep_encoding(connection, name, fingerprint, matrix, negatives)
             sql.put_calibration(connection, name, fingerprint, calibration)
             return sql.reload(connection, name, fingerprint)
 
@@ -79,6 +81,7 @@ class Store(Database):
         fingerprint: str,
         matrix: Vectors,
         *,
+        negatives: Negatives | None = None,
         if_match: int | None = None,
         calibration: Calibration | None = None,
         max_detectors: int,
@@ -106,13 +109,21 @@ class Store(Database):
             elif calibration is not None:
                 dropped = is_empty(calibration)
                 sql.touch(connection, name)
-            sql.keep_encoding(connection, name, fingerprint, matrix)
+            sql.keep_encoding(connection, name, fingerprint, matrix, negatives)
             if calibration is not None:
                 sql.put_calibration(connection, name, fingerprint, calibration)
             return Replaced(sql.reload(connection, name, fingerprint), old is None, dropped)
 
-    def add_encoding(self, name: str, definition: Definition, fingerprint: str, matrix: Vectors) -> None:
-        """Keep the concept embeddings (k, d) that another encoder has made of the detector's definition.
+    def add_encoding(
+        self,
+        name: str,
+        definition: Definition,
+        fingerprint: str,
+        matrix: Vectors,
+        *,
+        negatives: Negatives | None = None,
+    ) -> None:
+        """Keep what another encoder has made of the detector's definition: embeddings (k, d) and negatives.
 
         They are kept once; the revision stays. Nothing is done if the definition has changed meanwhile, or
         the detector is gone.
@@ -120,7 +131,7 @@ class Store(Database):
         with self.write() as connection:
             stored = sql.load(connection, name, fingerprint)
             if stored is not None and stored.definition == definition:
-                sql.keep_encoding(connection, name, fingerprint, matrix)
+                sql.keep_encoding(connection, name, fingerprint, matrix, negatives)
 
     def update_calibration(
         self,

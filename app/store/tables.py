@@ -71,7 +71,10 @@ class DetectorRow(Base):
 
 
 class EncodingRow(Base):
-    """Concept embeddings of a detector's definition under one encoder: (k, dim) little-endian float32."""
+    """Concept embeddings of a detector's definition under one encoder: (k, dim) little-endian float32.
+
+    `negatives`, JSON, and their embeddings are there where the score is `neglabel`.
+    """
 
     __tablename__ = "encodings"
 
@@ -82,6 +85,8 @@ class EncodingRow(Base):
     k: Mapped[int]
     dim: Mapped[int]
     matrix: Mapped[bytes] = mapped_column(LargeBinary)
+    negatives: Mapped[str | None] = mapped_column(Text)
+    negative_matrix: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class CalibrationRow(Base):

@@ -23,8 +23,10 @@ from mcm.wire.answers import (
     ImageProblem,
     LowestScore,
     Match,
+    Mining,
     Model,
     Models,
+    Neighbour,
     Result,
     ScoreAnswer,
     ScoreAnswers,
@@ -45,7 +47,7 @@ from mcm.wire.base import (
     ScoreName,
 )
 from mcm.wire.drift import Drift, RecentImages
-from mcm.wire.file import DetectorFile
+from mcm.wire.file import DetectorFile, NegativesInFile
 from mcm.wire.requests import (
     CalibrateRequest,
     ConceptSpec,
@@ -54,6 +56,7 @@ from mcm.wire.requests import (
     EmbedRequest,
     ImageItem,
     Images,
+    Negatives,
     NewDetector,
     OneShotRequest,
     ReplacedDetector,
@@ -95,9 +98,13 @@ __all__ = [
     "LowestScore",
     "Match",
     "Method",
+    "Mining",
     "Model",
     "ModelRef",
     "Models",
+    "Negatives",
+    "NegativesInFile",
+    "Neighbour",
     "NewDetector",
     "Notice",
     "OneShotRequest",

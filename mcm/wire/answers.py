@@ -6,7 +6,7 @@ from operator import not_
 from pydantic import Field
 
 from mcm.wire.base import Answer, ModelRef, Notice, Problem, is_none
-from mcm.wire.requests import ConceptSpec
+from mcm.wire.requests import ConceptSpec, Negatives
 
 
 class Model(Answer):
@@ -51,7 +51,7 @@ class Result(Answer):
     """One image's score and verdict, or its error and null elsewhere.
 
     `threshold` is there where the calibration is per concept, `discovery` where `fdr` was asked for, and
-    `explain` where it was.
+    `explain` where it was; `negative`, the negative word that is most similar to the image, with `neglabel`.
     """
 
     index: int
@@ -64,6 +64,7 @@ class Result(Answer):
     discovery: bool | None = Field(default=None, exclude_if=is_none)
     concept: str | None = None
     top: list[Match] | None = None
+    negative: str | None = Field(default=None, exclude_if=is_none)
     explain: Explanation | None = Field(default=None, exclude_if=is_none)
     error: Problem | None = None
 
@@ -190,10 +191,41 @@ class DefinitionAnswer(Answer):
     score: str
     temperature: float
     local_weight: float | None = Field(default=None, exclude_if=is_none)
+    negatives: Negatives | None = Field(default=None, exclude_if=is_none)
+
+
+class Neighbour(Answer):
+    """A word, the concept that is nearest to it, and their cosine."""
+
+    word: str
+    concept: str
+    cosine: float
+
+
+class Mining(Answer):
+    """How the negatives of `neglabel` were found: look at `closest`, which may belong to a concept.
+
+    `candidates` words were left after `duplicates`, words that are concepts, and `repeated`, the number of
+    words that came again, were dropped. `near` were dropped by `drop_near`; `left_over` would not have filled
+    the groups.
+    """
+
+    vocabulary: str
+    candidates: int
+    repeated: int
+    duplicates: list[str]
+    near: list[Neighbour]
+    left_over: int
+    negatives: int
+    groups: int
+    closest: list[Neighbour]
 
 
 class Detector(Answer):
-    """A named, stored definition and what is in force under the encoder that runs."""
+    """A named, stored definition and what is in force under the encoder that runs.
+
+    `mining` is there where negatives have just been found.
+    """
 
     name: str
     definition: DefinitionAnswer
@@ -204,6 +236,7 @@ class Detector(Answer):
     created_at: datetime
     updated_at: datetime
     warnings: list[Notice] = Field(default=[])
+    mining: Mining | None = Field(default=None, exclude_if=is_none)
 
 
 class DetectorSummary(Answer):

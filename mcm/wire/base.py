@@ -8,7 +8,7 @@ DETECTOR_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
 DetectorName = Annotated[str, StringConstraints(pattern=DETECTOR_NAME)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
-ScoreName = Literal["mcm", "max-logit", "energy", "entropy", "variance", "gl-mcm"]
+ScoreName = Literal["mcm", "max-logit", "energy", "entropy", "variance", "gl-mcm", "neglabel"]
 Temperature = Annotated[FiniteFloat, Field(ge=1e-6, le=1e6)]
 LocalWeight = Annotated[FiniteFloat, Field(ge=0, le=1e6)]
 Method = Literal["split-conformal", "pac", "paper"]

@@ -9,6 +9,14 @@ from mcm.wire.base import ModelRef, Request, is_none
 from mcm.wire.requests import Definition
 
 
+class NegativesInFile(Request):
+    """The negatives of `neglabel`, group by group; `matrix` is like the detector's, of shape (words, dim)."""
+
+    words: list[str] = Field(min_length=1)
+    groups: int = Field(ge=1)
+    matrix: str
+
+
 class DetectorFile(Request):
     """The portable detector: GET / PUT /v1/detectors/{name}/file and `--detector-file`.
 
@@ -20,6 +28,7 @@ class DetectorFile(Request):
     encoder: ModelRef
     dim: int = Field(ge=1)
     matrix: str
+    negatives: NegativesInFile | None = Field(default=None, exclude_if=is_none)
     calibration_scores: list[FiniteFloat] = Field(default=[])
     calibration_groups: Groups | None = Field(default=None, exclude_if=is_none)
     certificate: Certificate | None = None

@@ -1,6 +1,9 @@
 """Every request body."""
 
+from typing import Any
+
 from pydantic import Field, FiniteFloat, model_validator
+from pydantic_core import from_json
 
 from mcm.wire.base import (
     DetectorName,
@@ -22,10 +25,30 @@ class ConceptSpec(Request):
     prompts: list[str] = Field(default=[])
 
 
+class Negatives(Request):
+    """Where the negative words of `neglabel` come from; in a multipart body, a field that holds this as JSON.
+
+    `vocabulary` is one that the server knows; with `vocabulary_hash`, only if its words are those. At most
+    `groups` groups, filled by the permutation of `seed`. `drop_near` drops words with a cosine over 0.95 to a
+    concept.
+    """
+
+    vocabulary: str = Field(default="imagenet-21k", min_length=1, max_length=200)
+    vocabulary_hash: str | None = Field(default=None, min_length=1, max_length=64, exclude_if=is_none)
+    groups: int = Field(default=100, ge=1, le=10_000)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    drop_near: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, value: Any) -> Any:
+        return from_json(value) if isinstance(value, str) else value
+
+
 class Definition(Request):
     """What a detector is made from. What is left out takes the score's defaults.
 
-    `local_weight` goes with the score `gl-mcm`.
+    `local_weight` goes with the score `gl-mcm`, `negatives` with `neglabel`.
     """
 
     concepts: list[str | ConceptSpec] = Field(min_length=1)
@@ -33,6 +56,7 @@ class Definition(Request):
     score: ScoreName = "mcm"
     temperature: Temperature | None = None
     local_weight: LocalWeight | None = Field(default=None, exclude_if=is_none)
+    negatives: Negatives | None = Field(default=None, exclude_if=is_none)
 
 
 class NewDetector(Definition):
@@ -100,17 +124,16 @@ class OneShotRequest(ScoreOptions):
     score: ScoreName | None = None
     temperature: Temperature | None = None
     local_weight: LocalWeight | None = None
+    negatives: Negatives | None = None
     detectors: list[DetectorName] | None = Field(default=None, min_length=1, max_length=64)
 
     @model_validator(mode="after")
     def _one_of_two(self) -> "OneShotRequest":
         if (self.concepts is None) == (self.detectors is None):
             raise ValueError("give either concepts or detectors, and not both")
-        parts = (self.templates, self.score, self.temperature, self.local_weight)
-        if self.detectors and any(part is not None for part in parts):
-            raise ValueError(
-                "templates, score, temperature and local_weight go with concepts, not with detectors"
-            )
+        parts = ("templates", "score", "temperature", "local_weight", "negatives")
+        if self.detectors and any(getattr(self, part) is not None for part in parts):
+            raise ValueError(f"{', '.join(parts[:-1])} and {parts[-1]} go with concepts, not with detectors")
         return self
 
 

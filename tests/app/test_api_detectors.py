@@ -131,7 +131,7 @@ def test_a_path_with_a_wrong_name_is_refused(http: httpx.Client, method: str, ba
         ({"concepts": ["a", "b"], "temperature": "1"}, "temperature"),
         ({"concepts": ["a", "b"], "concept": "c"}, "concept"),
         ({"concepts": ["a", "b"], "score": "gl-mcm", "local_weight": -1}, "local_weight"),
-        ({"concepts": ["a", "b"], "negatives": {"vocabulary": "x"}}, "negatives"),
+        ({"concepts": ["a"], "score": "neglabel", "negatives": {"vocabulary": 3}}, "negatives.vocabulary"),
     ],
 )
 def test_a_wrong_field_is_named(http: httpx.Client, name: str, body: dict[str, Any], field: str) -> None:

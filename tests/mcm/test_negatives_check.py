@@ -42,7 +42,7 @@ def negatives(rows: Any = ROWS) -> Negatives:
 
 def check(claimed: Negatives) -> None:
     miner = new_miner()
-    checking = NegativesCheck(claimed, miner, WORDS)
+    checking = NegativesCheck(claimed, miner)
     run(checking, miner)
     checking.check()
 

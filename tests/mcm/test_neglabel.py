@@ -1,6 +1,7 @@
 """neglabel as a detector's score: its defaults, its hash, its verdicts, and its memory."""
 
 import dataclasses
+import json
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from mcm import Definition, Detector, NegativesChoice, build_detector, define, unit_rows
-from mcm.errors import InvalidDefinition, InvalidEmbeddings
+from mcm.definition import definition_from_json
+from mcm.detector_file import read_detector_file, write_detector_file
+from mcm.errors import InvalidDefinition, InvalidDetectorFile, InvalidEmbeddings
 from mcm.negatives import Negatives
 from mcm.prompts import build_and_report
 from mcm.scores import energy, neglabel
@@ -53,8 +56,6 @@ def test_one_concept_is_enough() -> None:
 
 
 def test_the_definition_survives_json() -> None:
-    from mcm.definition import definition_from_json
-
     assert definition_from_json(definition().to_json()) == definition()
 
 
@@ -151,3 +152,19 @@ def test_memory_is_bounded_by_the_block_and_not_by_the_images() -> None:
         tracemalloc.stop()
     assert peaks[1] < 1.1 * peaks[0]  # four times the images, and 528 MB of cosines if they were kept
     assert peaks[1] < 300e6
+
+
+def test_a_detector_file_judges_as_the_detector_does() -> None:
+    made, images = detector(3, 40, 4), rows(20)
+    text = write_detector_file(made, "colours")
+    read = read_detector_file(text)
+    assert read.judge(images) == made.judge(images)
+    assert read.definition_hash == made.definition_hash
+    assert write_detector_file(read, "colours") == text
+
+
+def test_a_detector_file_without_its_vocabularys_hash_is_refused() -> None:
+    data = json.loads(write_detector_file(detector(3, 40, 4), "colours"))
+    del data["definition"]["negatives"]["vocabulary_hash"]
+    with pytest.raises(InvalidDetectorFile, match="vocabulary_hash of the negatives must be a text"):
+        read_detector_file(json.dumps(data))

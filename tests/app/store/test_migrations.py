@@ -46,7 +46,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "next"
-down_revision = "0003"
+down_revision = "0004"
 
 
 def upgrade():
