@@ -122,15 +122,16 @@ def test_the_map_holds_the_cosines_of_the_concept_that_the_verdict_names() -> No
         np.testing.assert_array_equal(verdict.local.similarities, expected)
 
 
-def test_an_image_says_the_same_alone_and_among_others_however_many_concepts_there_are() -> None:
-    judge = local_detector(k=200_000, dim=4)  # more than one block of patches
-    images, patches = random_images(2, dim=4), random_patches(2, 5, 5, dim=4)
+@pytest.mark.parametrize(("n", "rows", "columns"), [(2, 5, 5), (25, 1, 2)])
+def test_an_image_says_the_same_alone_and_among_others_however_many_concepts_there_are(
+    n: int, rows: int, columns: int
+) -> None:
+    judge = local_detector(k=200_000, dim=4)  # so many that patches, or images, take more than one block
+    images, patches = random_images(n, dim=4), random_patches(n, rows, columns, dim=4)
     together = judge.scores(images, local=judge.local(images, patches))
-    alone = [
-        judge.scores(images[i : i + 1], local=judge.local(images[i : i + 1], patches[i : i + 1]))[0]
-        for i in range(2)
-    ]
-    assert together.tolist() == alone
+    for i in (0, n - 1):
+        image, of_one = images[i : i + 1], patches[i : i + 1]
+        assert judge.scores(image, local=judge.local(image, of_one))[0] == together[i]
 
 
 def test_a_gl_mcm_detector_refuses_embeddings_alone() -> None:
