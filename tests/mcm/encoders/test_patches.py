@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,14 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from mcm.definition import define
+from mcm.encoders import load_encoder
 from mcm.encoders.fused import FusedBlock, fuse
 from mcm.encoders.patches import patch_grid, with_patches
 from mcm.errors import NoPatches
+from mcm.prompts import build_detector
 from mcm.scores import gl_mcm, local_mcm, mcm
+from tests.mcm.encoders import tiny
 from tests.shared import shared
 
 SIZE = 64
@@ -171,3 +176,12 @@ def test_towers_made_from_the_ones_that_are_known_are_not_taken_for_them() -> No
     for visual, name in ((vit, "Resampled"), (resnet, "Deeper")):
         with pytest.raises(NoPatches, match=name):
             patch_grid(visual)
+
+
+def test_a_detector_that_needs_patches_is_refused_by_the_name_of_the_tower(tmp_path: Path) -> None:
+    vision = {"vision_cfg": tiny.CONFIG["vision_cfg"] | {"pool_type": "avg"}}
+    folder = tiny.write_local_dir(tmp_path / "average", model=tiny.CONFIG | vision)
+    encoder = load_encoder(f"local-dir:{folder}", device="cpu")
+    with pytest.raises(NoPatches, match="VisionTransformer with pool 'avg' gives no patch embeddings"):
+        build_detector(define(["cat", "dog"], score="gl-mcm"), encoder)
+    assert build_detector(define(["cat", "dog"]), encoder).threshold is None
