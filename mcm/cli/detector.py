@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mcm.cli import options
+from mcm.cli import negatives, options
 from mcm.definition import Definition
 from mcm.errors import InvalidInput
 
@@ -32,6 +32,10 @@ def create(
     score_name: options.ScoreName = None,
     temperature: options.Temperature = None,
     local_weight: options.LocalWeight = None,
+    vocabulary: negatives.Vocabulary = None,
+    groups: negatives.Groups = None,
+    seed: negatives.Seed = None,
+    drop_near: negatives.DropNear = False,
     replace: Replace = False,
     detector_file: options.DetectorFile = None,
     encoder: options.Encoder = None,
@@ -43,15 +47,19 @@ def create(
     \b
     mcm detector create pets --concepts cat,dog,bird
     mcm detector create --detector-file pets.json --concepts-file pets.txt --template "a photo of a {}"
+    mcm detector create --detector-file pets.json --concepts cat,dog --score neglabel
     """
     options.require_one(concepts=concepts, concepts_file=concepts_file)
+    _one_place(name, detector_file, server, encoder)
+    choice = negatives.negatives_of(
+        score_name, vocabulary, groups, seed, drop_near, on_server=detector_file is None
+    )
     definition = options.definition_of(
-        concepts, concepts_file, template, score_name, temperature, local_weight
+        concepts, concepts_file, template, score_name, temperature, local_weight, choice
     )
     assert definition is not None  # there are concepts
-    _one_place(name, detector_file, server, encoder)
     if detector_file is not None:
-        _create_file(detector_file, definition, encoder, device, replace)
+        _create_file(detector_file, definition, vocabulary, encoder, device, replace)
     else:
         _create_on_server(_connect(server), str(name), definition, replace)
 
@@ -200,24 +208,33 @@ def _one_place(name: str | None, detector_file: Path | None, server: str | None,
         options.refuse("is for --detector-file; a server has its own", encoder=encoder)
 
 
-def _create_file(path: Path, definition: Definition, encoder: str | None, device: str, replace: bool) -> None:
+def _create_file(
+    path: Path,
+    definition: Definition,
+    vocabulary: str | None,
+    encoder: str | None,
+    device: str,
+    replace: bool,
+) -> None:
     from mcm.cli import files, local
 
     files.check_out(path, (".json",))
     if path.exists() and not replace:
         raise InvalidInput(f"{path} exists: take another name, or --replace")
     loaded = local.load(options.encoder_spec(encoder), device)
-    local.write_detector(path, local.new_detector(definition, loaded), loaded.name)
+    local.write_detector(path, local.new_detector(definition, loaded, vocabulary), loaded.name)
     print(f"created {path}: {len(definition.concepts)} concepts, encoder {loaded.name}")
 
 
 def _create_on_server(client: "Client", name: str, definition: Definition, replace: bool) -> None:
-    from mcm.cli import remote
+    from mcm.cli import facts, remote
 
     with client:
         make = client.put_detector if replace else client.create_detector
         stored = make(name, **remote.definition_arguments(definition))
     _say(stored.warnings)
+    if stored.mining is not None:
+        facts.say_mining(stored.mining)
     print(f"created {name}: {len(definition.concepts)} concepts, encoder {stored.model.name}")
 
 

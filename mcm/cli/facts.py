@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from mcm import wire
+from mcm.cli.output import note
 from mcm.definition import Definition
 from mcm.detector import Detector
+from mcm.mining import MiningReport, Neighbour
 
 SHOWN_CONCEPTS = 20
 
@@ -21,7 +23,31 @@ def definition_facts(definition: wire.DefinitionAnswer) -> Facts:
         ("score", definition.score),
         ("temperature", definition.temperature),
         ("local weight", definition.local_weight),
+        ("negatives", None if definition.negatives is None else _negatives(definition.negatives)),
     ]
+
+
+def _negatives(choice: wire.Negatives) -> str:
+    words = f"{choice.vocabulary} ({choice.vocabulary_hash or '':.12})"
+    near = ", without those near a concept" if choice.drop_near else ""
+    return f"{words}, at most {choice.groups} groups, seed {choice.seed}{near}"
+
+
+def say_mining(mining: wire.Mining | MiningReport) -> None:
+    """Tell on stderr how negatives were found, and name those that somebody should look at."""
+    note(
+        f"negatives: {mining.negatives} words in {mining.groups} groups, of the {mining.candidates} "
+        f"candidates of {mining.vocabulary}; {mining.left_over} left over"
+    )
+    if mining.duplicates:
+        note(f"  dropped, since they are concepts: {_some(mining.duplicates)}")
+    if mining.near:
+        note(f"  dropped, since they are near a concept: {_neighbours(mining.near)}")
+    note(f"  closest to a concept; are they what you want to reject? {_neighbours(mining.closest)}")
+
+
+def _neighbours(found: Sequence[wire.Neighbour] | Sequence[Neighbour]) -> str:
+    return _some([f"{one.word} ({one.concept} {one.cosine:.2f})" for one in found])
 
 
 def certificate_facts(certificate: wire.Certificate | None) -> Facts:

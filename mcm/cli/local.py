@@ -6,9 +6,10 @@ from pathlib import Path
 
 from mcm import wire
 from mcm.advice import advise
+from mcm.cli.facts import say_mining
 from mcm.cli.files import replacing
 from mcm.cli.options import encoder_spec
-from mcm.cli.output import note
+from mcm.cli.output import counting, note
 from mcm.cli.rows import Row, blank_row, failed, judged
 from mcm.definition import Definition
 from mcm.detector import Detector, Verdict
@@ -17,8 +18,9 @@ from mcm.embeddings import Vectors
 from mcm.encoders import Encoder, load_encoder
 from mcm.errors import EncoderMismatch, InvalidDetectorFile
 from mcm.pipeline import Embedded, embed_images
-from mcm.prompts import build_detector
+from mcm.prompts import build_and_report
 from mcm.scores import get_score
+from mcm.vocabularies import load_vocabulary
 
 
 def load(spec: str, device: str) -> Encoder:
@@ -35,11 +37,19 @@ def load(spec: str, device: str) -> Encoder:
     return encoder
 
 
-def new_detector(definition: Definition, encoder: Encoder) -> Detector:
-    """A detector of this definition, with what is odd about it said on stderr."""
+def new_detector(definition: Definition, encoder: Encoder, vocabulary: str | None) -> Detector:
+    """A detector of this definition, with what is odd about it, and how negatives were found, on stderr.
+
+    `vocabulary` is the option: where negative words come from.
+    """
     for advice in advise(definition, encoder.truncated):
         note(f"warning: {advice.message}")
-    return build_detector(definition, encoder)
+    words = None if vocabulary is None else load_vocabulary(vocabulary)
+    with counting("encoding words") as progress:
+        detector, report = build_and_report(definition, encoder, vocabulary=words, progress=progress)
+    if report is not None:
+        say_mining(report)
+    return detector
 
 
 def parse_detector(path: Path) -> wire.DetectorFile:
@@ -92,6 +102,7 @@ def detector_and_encoder(path: Path, encoder: str | None, device: str) -> tuple[
 
 def rows_of_concepts(
     definition: Definition,
+    vocabulary: str | None,
     encoder: str | None,
     device: str,
     images: Iterable[Path],
@@ -100,7 +111,7 @@ def rows_of_concepts(
 ) -> Iterator[Row]:
     """A row for each image, scored against the definition's concepts."""
     loaded = load(encoder_spec(encoder), device)
-    return rows(new_detector(definition, loaded), loaded, images, top_k, jobs)
+    return rows(new_detector(definition, loaded, vocabulary), loaded, images, top_k, jobs)
 
 
 def rows_of_file(

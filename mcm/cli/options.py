@@ -13,6 +13,7 @@ from mcm.definition import Concept, Definition, define
 from mcm.errors import InvalidInput
 from mcm.fdr import DEFAULT_METHOD as DEFAULT_FDR_METHOD
 from mcm.fdr import METHODS as FDR_METHODS
+from mcm.negatives import NegativesChoice
 from mcm.scores import DEFAULT_LOCAL_WEIGHT, SCORES
 from mcm.thresholds import DEFAULT_CONFIDENCE, DEFAULT_FALSE_ALARM_RATE, DEFAULT_METHOD, METHODS
 
@@ -49,7 +50,8 @@ ScoreName = Annotated[
     typer.Option("--score", metavar="NAME", help=f"{', '.join(SCORES)}. Default: mcm."),
 ]
 Temperature = Annotated[
-    float | None, typer.Option(metavar="T", help="Softmax temperature; default 1, as in the paper.")
+    float | None,
+    typer.Option(metavar="T", help="Softmax temperature; default 1, as in the paper (neglabel: 0.01)."),
 ]
 LocalWeight = Annotated[
     float | None,
@@ -242,6 +244,7 @@ def definition_of(
     score: str | None,
     temperature: float | None,
     local_weight: float | None,
+    negatives: NegativesChoice | None,
 ) -> Definition | None:
     """The definition that the options describe; None without concepts.
 
@@ -255,6 +258,7 @@ def definition_of(
             score=score,
             temperature=temperature,
             local_weight=local_weight,
+            vocabulary=negatives,
         )
         return None
     chosen = read_concepts(concepts_file) if concepts_file else split_concepts(concepts or "")
@@ -264,6 +268,7 @@ def definition_of(
         score=score or "mcm",
         temperature=temperature,
         local_weight=local_weight,
+        negatives=negatives,
     )
 
 

@@ -12,6 +12,7 @@ from mcm.cli.rows import Row, failed, judged
 from mcm.client import Client, DefinitionChanged, core_calibration
 from mcm.definition import Concept, Definition
 from mcm.errors import ClientError, InvalidInput
+from mcm.negatives import NegativesChoice
 
 
 def connect(url: str, jobs: int | None = None) -> Client:
@@ -28,6 +29,7 @@ def definition_arguments(definition: Definition) -> dict[str, Any]:
         "score": definition.score,
         "temperature": definition.temperature,
         "local_weight": definition.local_weight,
+        "negatives": None if definition.negatives is None else _negatives(definition.negatives),
     }
 
 
@@ -141,6 +143,13 @@ def say_warnings(warnings: Iterable[wire.Notice], said: set[str]) -> None:
 def as_text(images: Iterable[Path]) -> Iterator[str]:
     """The images as the SDK takes them."""
     return (str(path) for path in images)
+
+
+def _negatives(choice: NegativesChoice) -> wire.Negatives:
+    """What to ask of the server, whose vocabulary it is."""
+    return wire.Negatives(
+        vocabulary=choice.vocabulary, groups=choice.groups, seed=choice.seed, drop_near=choice.drop_near
+    )
 
 
 def _concept(concept: Concept) -> str | wire.ConceptSpec:

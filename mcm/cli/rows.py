@@ -17,6 +17,7 @@ COLUMNS: Columns = {
     "discovery": "flag",
     "concept": "text",
     "top": "matches",
+    "negative": "text",
     "error": "text",
     "score_name": "text",
     "definition_hash": "text",
@@ -42,6 +43,7 @@ class Row:
     discovery: bool | None = None
     concept: str | None = None
     top: tuple[dict[str, Any], ...] = ()
+    negative: str | None = None
     error: str | None = None
 
     @property
@@ -84,6 +86,7 @@ def judged(blank: Row, name: str, verdict: Verdict | wire.Result) -> Row:
             {"concept": m.concept, "similarity": m.similarity, "probability": m.probability}
             for m in verdict.top or ()
         ),
+        negative=verdict.negative,
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mcm.cli import options
+from mcm.cli import negatives, options
 from mcm.definition import Definition
 from mcm.errors import InvalidInput
 
@@ -25,6 +25,10 @@ def score(
     score_name: options.ScoreName = None,
     temperature: options.Temperature = None,
     local_weight: options.LocalWeight = None,
+    vocabulary: negatives.Vocabulary = None,
+    groups: negatives.Groups = None,
+    seed: negatives.Seed = None,
+    drop_near: negatives.DropNear = False,
     threshold: options.Threshold = None,
     fdr: options.Fdr = None,
     fdr_method: options.FdrMethod = None,
@@ -51,16 +55,24 @@ def score(
     options.require_one(
         concepts=concepts, concepts_file=concepts_file, detector_file=detector_file, detector=detector
     )
-    source = options.definition_of(concepts, concepts_file, template, score_name, temperature, local_weight)
+    url = options.server_for(server, detector=detector, detector_file=detector_file, encoder=encoder)
+    if url is not None and score_name == negatives.NEGLABEL:
+        raise InvalidInput(
+            "on a server neglabel needs a detector, so that its negatives are found once: "
+            "mcm detector create NAME --score neglabel, then --detector NAME"
+        )
+    choice = negatives.negatives_of(score_name, vocabulary, groups, seed, drop_near, on_server=False)
+    source = options.definition_of(
+        concepts, concepts_file, template, score_name, temperature, local_weight, choice
+    )
     report.check(threshold, out)
     discoveries.check(fdr, fdr_method)
     if fdr is not None and source is not None:
         raise InvalidInput("--fdr needs a calibrated detector, not concepts: --detector-file or --detector")
-    url = options.server_for(server, detector=detector, detector_file=detector_file, encoder=encoder)
     images = options.images_of(paths)
     wanted = source or detector_file or str(detector)
     judge, revision = _judge(wanted, url, fdr, fdr_method)
-    rows = _rows(wanted, url, images, encoder, device, top_k, jobs, revision)
+    rows = _rows(wanted, vocabulary, url, images, encoder, device, top_k, jobs, revision)
     if report.report(
         rows, threshold=threshold, judge=judge, show_top=top_k > 1, out=out, json_file=json_file
     ):
@@ -85,6 +97,7 @@ def _judge(
 
 def _rows(
     source: Definition | Path | str,
+    vocabulary: str | None,
     url: str | None,
     images: Iterable[Path],
     encoder: str | None,
@@ -101,5 +114,5 @@ def _rows(
     if isinstance(source, str):
         return remote.rows_of_detector(str(url), source, images, top_k, jobs, revision=revision)
     if url is None:
-        return local.rows_of_concepts(source, encoder, device, images, top_k, jobs)
+        return local.rows_of_concepts(source, vocabulary, encoder, device, images, top_k, jobs)
     return remote.rows_of_concepts(url, source, images, top_k, jobs)

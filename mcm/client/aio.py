@@ -91,6 +91,7 @@ class AsyncClient:
         score: wire.ScoreName | None = None,
         temperature: float | None = None,
         local_weight: float | None = None,
+        negatives: wire.Negatives | None = None,
     ) -> wire.Detector:
         """As `Client.create_detector`."""
         return await self._session.send(
@@ -101,6 +102,7 @@ class AsyncClient:
                 score=score,
                 temperature=temperature,
                 local_weight=local_weight,
+                negatives=negatives,
             )
         )
 
@@ -113,6 +115,7 @@ class AsyncClient:
         score: wire.ScoreName | None = None,
         temperature: float | None = None,
         local_weight: float | None = None,
+        negatives: wire.Negatives | None = None,
         if_match: int | None = None,
     ) -> wire.Detector:
         """As `Client.put_detector`."""
@@ -124,6 +127,7 @@ class AsyncClient:
                 score=score,
                 temperature=temperature,
                 local_weight=local_weight,
+                negatives=negatives,
                 if_match=if_match,
             )
         )
@@ -192,6 +196,7 @@ class AsyncClient:
         score: wire.ScoreName | None = None,
         temperature: float | None = None,
         local_weight: float | None = None,
+        negatives: wire.Negatives | None = None,
         top_k: int = 3,
         explain: bool = False,
     ) -> AsyncGenerator[wire.Result, None]:
@@ -202,6 +207,7 @@ class AsyncClient:
             score=score,
             temperature=temperature,
             local_weight=local_weight,
+            negatives=negatives,
             top_k=top_k,
             explain=explain or None,
         )

@@ -98,6 +98,7 @@ class Client:
         score: wire.ScoreName | None = None,
         temperature: float | None = None,
         local_weight: float | None = None,
+        negatives: wire.Negatives | None = None,
     ) -> wire.Detector:
         """Make a detector. Concepts are names, or a mapping from names to their own prompts.
 
@@ -112,6 +113,7 @@ class Client:
                 score=score,
                 temperature=temperature,
                 local_weight=local_weight,
+                negatives=negatives,
             )
         )
 
@@ -124,6 +126,7 @@ class Client:
         score: wire.ScoreName | None = None,
         temperature: float | None = None,
         local_weight: float | None = None,
+        negatives: wire.Negatives | None = None,
         if_match: int | None = None,
     ) -> wire.Detector:
         """Make a detector or replace its definition; the same definition changes nothing.
@@ -139,6 +142,7 @@ class Client:
                 score=score,
                 temperature=temperature,
                 local_weight=local_weight,
+                negatives=negatives,
                 if_match=if_match,
             )
         )
@@ -206,6 +210,7 @@ class Client:
         score: wire.ScoreName | None = None,
         temperature: float | None = None,
         local_weight: float | None = None,
+        negatives: wire.Negatives | None = None,
         top_k: int = 3,
         explain: bool = False,
     ) -> Iterator[wire.Result]:
@@ -216,6 +221,7 @@ class Client:
             score=score,
             temperature=temperature,
             local_weight=local_weight,
+            negatives=negatives,
             top_k=top_k,
             explain=explain or None,
         )

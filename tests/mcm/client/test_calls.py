@@ -210,6 +210,18 @@ def test_the_local_weight_goes_with_a_definition(connect: Connect) -> None:
     assert service.asked[2].fields["local_weight"] == "2.0"
 
 
+def test_negatives_go_with_a_definition(connect: Connect) -> None:
+    service = FakeService()
+    client = connect(service)
+    chosen = wire.Negatives(vocabulary="wordnet", groups=50)
+    client.create_detector("pets", ["cat"], score="neglabel", negatives=chosen)
+    client.put_detector("pets", ["cat"], score="neglabel", negatives=chosen)
+    list(client.score_once([b"abc"], concepts=["cat"], score="neglabel", negatives=chosen))
+    sent = {"vocabulary": "wordnet", "groups": 50}
+    assert [service.asked[i].json["negatives"] for i in (0, 1)] == [sent, sent]
+    assert json.loads(service.asked[2].fields["negatives"]) == sent
+
+
 @pytest.mark.parametrize("explain", [True, False])
 def test_maps_are_asked_for_by_explain(connect: Connect, explain: bool) -> None:
     service = FakeService()
