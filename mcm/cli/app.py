@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mcm import __version__
-from mcm.cli import calibrate, detector, embed, models, score, scores, serve
+from mcm.cli import calibrate, detector, embed, evaluate, models, score, scores, serve
 from mcm.errors import ClientError, McmError
 
 INTERRUPTED = 130
@@ -26,6 +26,7 @@ app.command("calibrate")(calibrate.calibrate)
 detector.app.command("scores")(scores.scores)
 app.add_typer(detector.app, name="detector")
 app.command("embed")(embed.embed)
+app.command("evaluate")(evaluate.evaluate)
 app.command("models")(models.models)
 app.command("serve")(serve.serve)
 

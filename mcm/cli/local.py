@@ -23,15 +23,15 @@ from mcm.scores import get_score
 from mcm.vocabularies import load_vocabulary
 
 
-def load(spec: str, device: str) -> Encoder:
-    """The encoder, with what a user must know of it said on stderr.
+def load(spec: str, device: str, *, bilinear: bool = False) -> Encoder:
+    """The encoder, with what a user must know of it said on stderr; `bilinear`: see `load_encoder`.
 
     Raises:
         McmError: unknown, not installed, or its weights cannot be loaded.
     """
     if sys.stderr.isatty():
         note(f"loading the encoder {spec} ...")
-    encoder = load_encoder(spec, device=device)
+    encoder = load_encoder(spec, device=device, bilinear=bilinear)
     if encoder.note:
         note(f"note: {encoder.note}")
     return encoder
@@ -83,14 +83,16 @@ def write_detector(path: Path, detector: Detector, encoder_name: str) -> None:
         file.write(write_detector_file(detector, encoder_name).encode())
 
 
-def detector_and_encoder(path: Path, encoder: str | None, device: str) -> tuple[Detector, Encoder]:
+def detector_and_encoder(
+    path: Path, encoder: str | None, device: str, *, bilinear: bool = False
+) -> tuple[Detector, Encoder]:
     """The detector of a file with the encoder that goes with it.
 
     Raises:
         EncoderMismatch: the encoder that was asked for is not the detector's.
     """
     detector, name = read_detector(path)
-    loaded = load(encoder_spec(encoder, name), device)
+    loaded = load(encoder_spec(encoder, name), device, bilinear=bilinear)
     if loaded.fingerprint != detector.fingerprint:
         raise EncoderMismatch(
             f"{path} was made with the encoder {name} ({detector.fingerprint:.12}), and {loaded.name} here "

@@ -38,6 +38,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         print("\t".join(_plain(cell) for cell in row))
 
 
+def print_headed_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table whose columns are named on a terminal and elsewhere."""
+    print_table(columns, rows if on_terminal() else [columns, *rows])
+
+
 def print_facts(facts: Sequence[tuple[str, object]]) -> None:
     """Names and values, one pair a line; pairs without a value are left out."""
     known = [(name, value) for name, value in facts if value is not None]

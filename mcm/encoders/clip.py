@@ -1,7 +1,7 @@
 """CLIP through open_clip: the production encoder."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -118,8 +118,8 @@ class ClipEncoder:
             return embeddings_of(forward().float().cpu().numpy())
 
 
-def load_clip(spec: ClipSpec, device: str) -> ClipEncoder:
-    """The open_clip model that `spec` names.
+def load_clip(spec: ClipSpec, device: str, *, bilinear: bool = False) -> ClipEncoder:
+    """The open_clip model that `spec` names; `bilinear`: see `load_encoder`.
 
     Raises:
         EncoderLoadError: see `load_encoder`.
@@ -132,6 +132,8 @@ def load_clip(spec: ClipSpec, device: str) -> ClipEncoder:
         model = _build(spec, weights, dtype)
         tokens = Tokens(open_clip.get_tokenizer(spec.architecture))
         preprocessing = from_open_clip(open_clip.get_model_preprocess_cfg(model))
+        if bilinear:
+            preprocessing = replace(preprocessing, interpolation="bilinear")
         identity = _fingerprint(config, weights, model, tokens, preprocessing, dtype)
         activation = activation_of(model)
         fuse(model.to(target))  # last: what it replaces has neither weights nor activation to look at

@@ -29,7 +29,7 @@ class ClipSpec:
     weights: str = ""
 
 
-def load_encoder(spec: str, *, device: str = "auto") -> Encoder:
+def load_encoder(spec: str, *, device: str = "auto", bilinear: bool = False) -> Encoder:
     """The encoder that `spec` names, on `device`: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1".
 
     | SPEC | encoder |
@@ -41,7 +41,8 @@ def load_encoder(spec: str, *, device: str = "auto") -> Encoder:
     | `local-dir:PATH` | a folder with open_clip_config.json and a weights file |
     | `hf-hub:ORG/MODEL` | the same from the Hugging Face Hub |
 
-    CLIP computes in float16 on a GPU and in float32 on a CPU.
+    CLIP computes in float16 on a GPU and in float32 on a CPU. `bilinear` resizes images as the authors of MCM
+    did, not as the model's own preprocessing does; it is another encoder then, with another fingerprint.
 
     Raises:
         EncoderLoadError: a malformed or unknown SPEC, an unusable device, or weights that are missing,
@@ -49,8 +50,10 @@ def load_encoder(spec: str, *, device: str = "auto") -> Encoder:
         MissingExtra: torch, open_clip or the built-in weights are not installed.
     """
     if spec == BUILTIN:
+        if bilinear:
+            raise EncoderLoadError("the built-in encoder has no bilinear form; name a CLIP encoder")
         return _load_builtin(device)
-    return _load_clip(parse_spec(spec), device)
+    return _load_clip(parse_spec(spec), device, bilinear)
 
 
 def parse_spec(spec: str) -> ClipSpec:
@@ -77,12 +80,12 @@ def describe_encoder(encoder: Encoder) -> str:
     return f"{line}: {encoder.note}" if encoder.note else line
 
 
-def _load_clip(spec: ClipSpec, device: str) -> Encoder:
+def _load_clip(spec: ClipSpec, device: str, bilinear: bool) -> Encoder:
     try:
         from mcm.encoders.clip import load_clip
     except ImportError as error:
         raise MissingExtra("clip", f"the encoder {spec.text}") from error
-    return load_clip(spec, device)
+    return load_clip(spec, device, bilinear=bilinear)
 
 
 def _load_builtin(device: str) -> Encoder:

@@ -101,8 +101,8 @@ def _require_one_kind(sets: Sequence[DataSet], detectors: Sequence[Detector]) ->
         )
     if scored and detectors:
         raise InvalidInput(
-            "the sets are tables of scores, so there is nothing to score: leave out concepts, detector, score "
-            "and temperature"
+            "the sets are tables of scores, so there is nothing to score: leave out concepts, detector, "
+            "score and temperature"
         )
     return bool(scored)
 

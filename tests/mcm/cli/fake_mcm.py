@@ -5,9 +5,10 @@ from mcm.encoders import Encoder
 from tests.fakes import PatchColourEncoder
 
 
-def load_colours(spec: str, *, device: str = "auto") -> Encoder:
-    """The colour encoder; a SPEC of another name gives one with another fingerprint."""
-    encoder = PatchColourEncoder("colours-1" if spec in ("builtin", "colours") else spec)
+def load_colours(spec: str, *, device: str = "auto", bilinear: bool = False) -> Encoder:
+    """The colour encoder; a SPEC of another name, or another form, gives one with another fingerprint."""
+    fingerprint = "colours-1" if spec in ("builtin", "colours") else spec
+    encoder = PatchColourEncoder(fingerprint + "-bilinear" * bilinear)
     encoder.name = spec
     return encoder
 

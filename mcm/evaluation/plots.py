@@ -1,0 +1,118 @@
+"""Pictures of an evaluation: score distributions, ROC, threshold against rates."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from mcm.errors import MissingExtra
+from mcm.evaluation.results import ScoreResult
+from mcm.scores import Floats
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Format = Literal["png", "svg"]
+FORMATS: tuple[Format, ...] = ("png", "svg")
+_POINTS = 500  # of a curve, however many scores there are
+_BINS = 80
+_ID_COLOUR = "#222222"
+
+
+def draw(result: ScoreResult, id_name: str, kind: str, file_format: Format) -> bytes:
+    """A picture of one result as the bytes of a file; `kind` is a key of KINDS. The bytes are
+    the same for the same data.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    with _figure(result.title) as (figure, axes):
+        KINDS[kind](axes, result, id_name)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize="small")
+        return _saved(figure, file_format)
+
+
+def require_matplotlib() -> None:
+    """Raises MissingExtra where matplotlib is not installed."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("eval", "drawing plots") from error
+
+
+def accepted(scores: Floats, thresholds: Floats) -> Floats:
+    """The share of scores (n,) that are not below each threshold (t,): (t,), in [0, 1]."""
+    ascending = np.sort(scores)
+    return 1 - np.searchsorted(ascending, thresholds, side="left") / scores.size
+
+
+def thresholds_of(*samples: Floats) -> Floats:
+    """Ascending thresholds that follow the samples: quantiles of each, and one above all scores."""
+    some = [np.quantile(scores, np.linspace(0, 1, _POINTS), method="lower") for scores in samples]
+    return np.append(np.unique(np.concatenate(some)), np.inf)
+
+
+def _distributions(axes: "Axes", result: ScoreResult, id_name: str) -> None:
+    every = np.concatenate([result.id_scores, *result.ood_scores.values()])
+    low, high = np.quantile(every, [0.001, 0.999])
+    bins = np.linspace(low, high if low < high else low + 1, _BINS).tolist()
+    for name, scores in result.ood_scores.items():
+        axes.hist(scores, bins, density=True, histtype="step", label=name)
+    axes.hist(result.id_scores, bins, density=True, alpha=0.25, color=_ID_COLOUR, label=f"{id_name} (ID)")
+    axes.set(xlabel="score (higher = more in-distribution)", ylabel="density", title=result.title)
+    axes.set_yticks([])
+
+
+def _roc(axes: "Axes", result: ScoreResult, id_name: str) -> None:
+    for name, scores in result.ood_scores.items():
+        thresholds = thresholds_of(result.id_scores, scores)
+        label = f"{name}: AUROC {100 * result.sets[name].metrics.auroc:.2f} %"
+        axes.plot(accepted(scores, thresholds), accepted(result.id_scores, thresholds), label=label)
+    axes.plot([0, 1], [0, 1], color="0.8", zorder=0)
+    axes.axhline(0.95, color="0.8", linestyle=":", zorder=0)
+    axes.set(xlabel="share of OOD accepted", ylabel=f"share of {id_name} accepted", title=result.title)
+
+
+def _thresholds(axes: "Axes", result: ScoreResult, id_name: str) -> None:
+    thresholds = thresholds_of(result.id_scores, *result.ood_scores.values())[:-1]
+    axes.plot(
+        thresholds,
+        1 - accepted(result.id_scores, thresholds),
+        color=_ID_COLOUR,
+        label=f"{id_name} called OOD",
+    )
+    for name, scores in result.ood_scores.items():
+        axes.plot(thresholds, accepted(scores, thresholds), label=f"{name} accepted")
+    axes.axhline(0.05, color="0.8", linestyle=":", zorder=0)
+    low, high = np.quantile(np.concatenate([result.id_scores, *result.ood_scores.values()]), [0.001, 0.999])
+    if low < high:
+        axes.set_xlim(low, high)
+    axes.set(xlabel="threshold", ylabel="share of images", title=result.title, ylim=(0, 1))
+
+
+KINDS: Mapping[str, Callable[["Axes", ScoreResult, str], None]] = {
+    "distributions": _distributions,
+    "roc": _roc,
+    "thresholds": _thresholds,
+}
+
+
+@contextmanager
+def _figure(title: str) -> Iterator[tuple[Any, "Axes"]]:
+    require_matplotlib()
+    import matplotlib
+    from matplotlib.figure import Figure  # not pyplot: no global state, no display
+
+    with matplotlib.rc_context({"svg.hashsalt": title, "axes.titlesize": "medium"}):
+        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+        yield figure, figure.subplots()
+
+
+def _saved(figure: Any, file_format: Format) -> bytes:
+    content = BytesIO()
+    metadata = {"Date": None} if file_format == "svg" else {"Software": None}
+    figure.savefig(content, format=file_format, dpi=150, metadata=metadata)
+    return content.getvalue()
