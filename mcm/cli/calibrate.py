@@ -83,7 +83,7 @@ def calibrate(
     _require_one_way(paths, threshold, stored, how)
     options.require_one(detector=detector, detector_file=detector_file)
     url = options.server_for(server, detector=detector, detector_file=detector_file, encoder=encoder)
-    images = options.images_of(paths) if paths else None
+    images = options.images_of(paths, url) if paths else None
     if threshold is not None:
         outcome = _set_threshold(detector_file, url, detector, threshold)
     elif detector_file is not None:

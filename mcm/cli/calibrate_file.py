@@ -22,24 +22,25 @@ from mcm.errors import InvalidInput
 class Gathered:
     """The scores of the images that could be used, and why the others could not."""
 
-    paths: list[Path] = field(default_factory=list)
     good: list[Row] = field(default_factory=list)
-    used: list[Path] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
 
-    def watch(self, images: Iterator[Path]) -> Iterator[Path]:
-        """The images on their way, remembered."""
-        for path in images:
-            self.paths.append(path)
-            yield path
+    @property
+    def seen(self) -> int:
+        """How many images there were."""
+        return len(self.good) + len(self.failures)
 
-    def add(self, place: int, row: Row) -> None:
+    @property
+    def used(self) -> list[Path]:
+        """The files of the images, as far as they are files here."""
+        return [Path(row.name) for row in self.good]
+
+    def add(self, row: Row) -> None:
         """Take the row of an image."""
         if row.score is None:
             self.failures.append((row.name, str(row.error)))
         else:
             self.good.append(row)
-            self.used.append(self.paths[place])
 
     @property
     def scores(self) -> list[float]:
@@ -62,18 +63,17 @@ def with_images(
     path: Path, images: Iterator[Path], encoder: str | None, device: str, jobs: int | None, how: How
 ) -> Outcome:
     """Calibrate with images, alone or added to those before, and write the file."""
-    detector, loaded = local.detector_and_encoder(path, encoder, device)
+    detector, encoder_name = local.read_detector(path)
     new, before = Gathered(), detector.calibration
-    rows = local.rows(detector, loaded, new.watch(images), 1, jobs)
-    for place, row in enumerate(output.with_progress(rows, "scoring")):
-        new.add(place, row)
+    for row in output.with_progress(local.rows_of_file(path, encoder, device, images, 1, jobs), "scoring"):
+        new.add(row)
     try:
         calibration = _calibrated(new.scores, new.concepts, before, detector.definition_hash, how)
     except InvalidInput:
-        output.list_failures(new.failures, len(new.paths))  # they may be why there are too few
+        output.list_failures(new.failures, new.seen)  # they may be why there are too few
         raise
     changed = replace(detector, calibration=calibration)
-    local.write_detector(path, changed, loaded.name)
+    local.write_detector(path, changed, encoder_name)
     share = review.share_against(before, np.array(new.scores), new.concepts)
     told = review.advice(before, np.array(new.scores), share, appended=how.append)
     if (copies := copies_among(new.used)) is not None:

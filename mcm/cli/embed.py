@@ -1,17 +1,24 @@
 """`mcm embed`: images in, embeddings out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mcm.cli import options
+from mcm.errors import ClientError
 
 if TYPE_CHECKING:
     from mcm.cli.files import Columns
+    from mcm.client import Client
+    from mcm.pipeline import Embedded
 
 OUT_SUFFIXES = (".parquet", ".npz", ".jsonl")
+PARTS = ".parts"
 COLUMNS: "Columns" = {
     "name": "text",
     "embedding": "vector",
@@ -19,6 +26,16 @@ COLUMNS: "Columns" = {
     "encoder": "text",
     "fingerprint": "text",
 }
+Rows = Iterator[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """An encoder here or on a server: image files -> embeddings or errors, in order."""
+
+    name: str
+    fingerprint: str
+    embed: "Callable[[Iterable[Path]], Iterator[Embedded]]"
 
 
 def embed(
@@ -34,10 +51,12 @@ def embed(
 ) -> None:
     """Embed images as unit vectors, to be kept and judged later.
 
-    Columns: name, embedding, error, encoder, fingerprint.
+    Columns: name, embedding, error, encoder, fingerprint. With .parquet, a run that is stopped goes on where
+    it was: until the file is there, what is done is kept beside it, in FILE.parts.
 
     \b
     mcm embed photos/ --out photos.parquet
+    mcm score photos.parquet --concepts cat,dog,bird
     mcm embed photos/ --out photos.npz --server http://127.0.0.1:8000
     """
     from mcm.cli import files, output
@@ -45,51 +64,89 @@ def embed(
     files.check_out(out, OUT_SUFFIXES)
     url = options.server_for(server, encoder=encoder)
     images = options.images_of(paths)
-    rows = _local_rows(images, encoder, device, jobs) if url is None else _remote_rows(url, images, jobs)
-    failures, seen = [], 0
-    with files.rows_file(out, COLUMNS) as write:
-        for row in output.with_progress(rows, "embedding"):
-            seen += 1
-            write(row)
-            if row["error"] is not None:
-                failures.append((row["name"], row["error"]))
+    with _model(url, encoder, device, jobs) as model:
+        rows = _resumed(out, images, model) if out.suffix.lower() == ".parquet" else _rows(images, model)
+        failures, seen = [], 0
+        with files.rows_file(out, COLUMNS) as write:
+            for row in rows:
+                seen += 1
+                write(row)
+                if row["error"] is not None:
+                    failures.append((row["name"], row["error"]))
+    _remove_parts(out)
     output.list_failures(failures, seen)
     output.note(f"{seen - len(failures)} embeddings written to {out}")
     if failures:
         raise typer.Exit(1)
 
 
-def _local_rows(
-    images: Iterator[Path], encoder: str | None, device: str, jobs: int | None
-) -> Iterator[dict[str, Any]]:
-    from mcm.cli import local
+@contextmanager
+def _model(url: str | None, encoder: str | None, device: str, jobs: int | None) -> Iterator[Model]:
+    from mcm.cli import local, remote
 
-    loaded = local.load(options.encoder_spec(encoder), device)
-    for item in local.embedded(loaded, images, jobs):
-        vector = None if item.embedding is None else item.embedding.tolist()
-        error = None if item.error is None else str(item.error)
-        yield _row(item.name, vector, error, loaded.name, loaded.fingerprint)
-
-
-def _remote_rows(url: str, images: Iterator[Path], jobs: int | None) -> Iterator[dict[str, Any]]:
-    from mcm.cli import remote
-
+    if url is None:
+        loaded = local.load(options.encoder_spec(encoder), device)
+        yield Model(loaded.name, loaded.fingerprint, lambda images: local.embedded(loaded, images, jobs))
+        return
     with remote.connect(url, jobs) as client:
-        model = remote.running_model(client)
-        for item in client.embed(remote.as_text(images)):
-            error = None if item.error is None else item.error.detail
-            yield _row(item.name or "", item.embedding, error, model.name, model.fingerprint)
+        running = remote.running_model(client)
+        yield Model(running.name, running.fingerprint, partial(_remotely, client))
 
 
-def _row(
-    name: str, embedding: list[float] | None, error: str | None, encoder: str, fingerprint: str
-) -> dict[str, Any]:
+def _remotely(client: "Client", images: Iterable[Path]) -> "Iterator[Embedded]":
+    import numpy as np
+
+    from mcm.cli import remote
+    from mcm.pipeline import Embedded
+
+    for index, item in enumerate(client.embed(remote.as_text(images))):
+        vector = None if item.embedding is None else np.array(item.embedding, dtype=np.float32)
+        error = None if item.error is None else ClientError(item.error.detail)
+        yield Embedded(index, item.name or "", vector, error)
+
+
+def _rows(images: Iterable[Path], model: Model) -> Rows:
+    from mcm.cli import output
+
+    for item in output.with_progress(model.embed(images), "embedding"):
+        vector = None if item.embedding is None else item.embedding.tolist()
+        yield _row(item.name, vector, None if item.error is None else str(item.error), model)
+
+
+def _resumed(out: Path, images: Iterable[Path], model: Model) -> Rows:
+    """The rows of all images, those of a stopped run among them, by the order of the images."""
+    from mcm.cli import output
+    from mcm.evaluation.store import Store, image_file, keep_missing
+
+    found = [image_file(path) for path in images]
+    store = Store(_parts_of(out), model.name, model.fingerprint)
+    with output.image_progress() as watch:
+        keep_missing(store, found, model.embed, watch=partial(watch, "embedding"))
+    places = {file.name: place for place, file in enumerate(found)}
+    for piece in store.pieces({file.identity for file in found}):
+        rows = [_row(n, vector, None, model) for n, vector in zip(piece.names, piece.embeddings, strict=True)]
+        rows += [_row(name, None, error, model) for name, error in piece.failures]
+        yield from sorted(rows, key=lambda row: places[row["name"]])
+
+
+def _parts_of(out: Path) -> Path:
+    return out.with_name(out.name + PARTS)
+
+
+def _remove_parts(out: Path) -> None:
+    """What was kept for the case that the run is stopped."""
+    import shutil
+
+    shutil.rmtree(_parts_of(out), ignore_errors=True)
+
+
+def _row(name: str, embedding: object, error: str | None, model: Model) -> dict[str, Any]:
     from mcm.cli.rows import sayable
 
     return {
         "name": sayable(name),
         "embedding": embedding,
         "error": None if error is None else sayable(error),
-        "encoder": encoder,
-        "fingerprint": fingerprint,
+        "encoder": model.name,
+        "fingerprint": model.fingerprint,
     }

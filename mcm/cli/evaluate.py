@@ -1,7 +1,5 @@
 """`mcm evaluate`: known and foreign images in, how well the scores tell them apart out."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,10 +13,7 @@ from mcm.errors import InvalidInput, MissingExtra
 from mcm.evaluation import paper as papers
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from mcm.evaluation import DataSet, Evaluation
-    from mcm.evaluation.data_sets import Watch
     from mcm.evaluation.paper import Comparison
 
 IMAGENET = "imagenet"
@@ -108,7 +103,7 @@ def evaluate(
     wanted = Wanted(template, _names(score), _numbers(temperature), local_weight, vocabulary, paper)
     subject = subjects.find(sets, known, detector_file, wanted, encoder, device)
     out.mkdir(parents=True, exist_ok=True)
-    with _progress() as watch:
+    with output.image_progress() as watch:
         found = measure(
             sets[0],
             sets[1:],
@@ -167,35 +162,6 @@ def _numbers(text: str | None) -> list[float] | None:
         return None if text is None else [float(number) for number in text.split(",")]
     except ValueError as error:
         raise InvalidInput(f"--temperature takes numbers between commas, not {text!r}") from error
-
-
-@contextmanager
-def _progress() -> Iterator["Watch"]:
-    """Shows on stderr, if it is a terminal, how far each set is, images a second and the time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    speed = TextColumn("{task.fields[speed]}")
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        speed,
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def watch(name: str, done: int, total: int) -> None:
-            if name not in tasks:  # what a stopped run left is done already, and says nothing of the speed
-                tasks[name] = progress.add_task(name, total=total or None, completed=done, speed="")
-                return
-            progress.update(tasks[name], completed=done)
-            rate = next(task.speed for task in progress.tasks if task.id == tasks[name])
-            progress.update(tasks[name], speed=f"{rate:.1f} images/s" if rate else "")
-
-        yield watch
 
 
 def _print_metrics(found: "Evaluation") -> None:

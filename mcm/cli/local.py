@@ -1,7 +1,8 @@
 """Detectors and scores on this machine, without a server."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 
 from mcm import wire
@@ -16,7 +17,8 @@ from mcm.detector import Detector, Verdict
 from mcm.detector_file import from_file, parse_detector_file, write_detector_file
 from mcm.embeddings import Vectors
 from mcm.encoders import Encoder, load_encoder
-from mcm.errors import EncoderMismatch, InvalidDetectorFile
+from mcm.errors import EncoderMismatch, InvalidDetectorFile, InvalidInput
+from mcm.evaluation.tables import is_table, open_table
 from mcm.pipeline import Embedded, embed_images
 from mcm.prompts import build_and_report
 from mcm.scores import get_score
@@ -92,6 +94,13 @@ def detector_and_encoder(
         EncoderMismatch: the encoder that was asked for is not the detector's.
     """
     detector, name = read_detector(path)
+    return detector, encoder_of(path, detector, name, encoder, device, bilinear=bilinear)
+
+
+def encoder_of(
+    path: Path, detector: Detector, name: str, encoder: str | None, device: str, *, bilinear: bool = False
+) -> Encoder:
+    """The encoder of the detector in a file, which names it `name`; see `detector_and_encoder`."""
     loaded = load(encoder_spec(encoder, name), device, bilinear=bilinear)
     if loaded.fingerprint != detector.fingerprint:
         raise EncoderMismatch(
@@ -99,7 +108,7 @@ def detector_and_encoder(
             f"is another ({loaded.fingerprint:.12}): give --encoder {name}, or make the detector again "
             "with mcm detector create --detector-file"
         )
-    return detector, loaded
+    return loaded
 
 
 def rows_of_concepts(
@@ -113,27 +122,69 @@ def rows_of_concepts(
 ) -> Iterator[Row]:
     """A row for each image, scored against the definition's concepts."""
     loaded = load(encoder_spec(encoder), device)
-    return rows(new_detector(definition, loaded, vocabulary), loaded, images, top_k, jobs)
+    detector = new_detector(definition, loaded, vocabulary)
+    return rows(detector, loaded.name, lambda: loaded, images, top_k, jobs)
 
 
 def rows_of_file(
     path: Path, encoder: str | None, device: str, images: Iterable[Path], top_k: int, jobs: int | None
 ) -> Iterator[Row]:
-    """A row for each image, judged by the detector of a file."""
-    detector, loaded = detector_and_encoder(path, encoder, device)
-    return rows(detector, loaded, images, top_k, jobs)
+    """A row for each image, judged by the detector of a file; tables of embeddings need no encoder."""
+    detector, name = read_detector(path)
+
+    def load() -> Encoder:
+        return encoder_of(path, detector, name, encoder, device)
+
+    return rows(detector, name, load, images, top_k, jobs)
 
 
 def rows(
-    detector: Detector, encoder: Encoder, images: Iterable[Path], top_k: int, jobs: int | None
+    detector: Detector,
+    encoder_name: str,
+    encoder: Callable[[], Encoder],
+    images: Iterable[Path],
+    top_k: int,
+    jobs: int | None,
 ) -> Iterator[Row]:
-    """A row for each image, in order."""
-    blank = blank_row(detector, encoder.name)
+    """A row for each image, in order; of a table of embeddings, a row for each of its images.
+
+    `encoder` loads the encoder, where there are images.
+
+    Raises:
+        InvalidInput: a table of scores, or one that is malformed.
+        EncoderMismatch: a table of embeddings that another encoder made.
+    """
+    blank = blank_row(detector, encoder_name)
+    for tables, paths in groupby(images, key=is_table):
+        if tables:
+            for path in paths:
+                yield from _rows_of_table(detector, blank, path, top_k)
+        else:
+            yield from _rows_of_images(detector, blank, encoder(), paths, top_k, jobs)
+
+
+def _rows_of_images(
+    detector: Detector, blank: Row, encoder: Encoder, images: Iterable[Path], top_k: int, jobs: int | None
+) -> Iterator[Row]:
     for item in embedded(encoder, images, jobs, patches=get_score(detector.definition.score).local):
         if item.embedding is None:
             yield failed(blank, item.name, str(item.error))
         else:
             yield judged(blank, item.name, _judge(detector, item.embedding, item.patches, top_k))
+
+
+def _rows_of_table(detector: Detector, blank: Row, path: Path, top_k: int) -> Iterator[Row]:
+    table = open_table(path)
+    if table.kind != "embedding":
+        raise InvalidInput(
+            f"{path} is a table of scores: give embeddings, as mcm embed writes them, or images"
+        )
+    for piece in table.pieces():
+        for fingerprint in piece.marks:
+            detector.require_encoder(fingerprint)
+        yield from (failed(blank, name, error) for name, error in piece.failures)
+        for name, verdict in zip(piece.names, detector.judge(piece.values, top_k=top_k), strict=True):
+            yield judged(blank, name, verdict)
 
 
 def embedded(

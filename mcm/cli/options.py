@@ -22,7 +22,11 @@ DEFAULT_ENCODER = "builtin"
 
 Paths = Annotated[
     list[Path],
-    typer.Argument(metavar="PATH", exists=True, help="Images, and folders of images."),
+    typer.Argument(
+        metavar="PATH",
+        exists=True,
+        help="Images, and folders of images; or, but for mcm embed, a table of embeddings that it wrote.",
+    ),
 ]
 Concepts = Annotated[
     str | None, typer.Option(metavar="A,B,...", help="Class names that your system knows, between commas.")
@@ -200,14 +204,20 @@ def server_for(
     return url
 
 
-def images_of(paths: list[Path]) -> Iterator[Path]:
-    """The images in files and folders, walked as they are taken.
+def images_of(paths: list[Path], url: str | None = None) -> Iterator[Path]:
+    """The images in files and folders, walked as they are taken; tables of embeddings count as images.
 
     Raises:
-        InvalidInput: there is not one.
+        InvalidInput: there is not one, or there is a table and the server at `url` is to do the work.
     """
+    from mcm.evaluation.tables import is_table
     from mcm.pipeline import image_files
 
+    if url is not None and (table := next(filter(is_table, paths), None)):
+        raise InvalidInput(
+            f"{table} is a table of embeddings, which is used on this machine, not sent to {url}: leave out "
+            "--server and MCM_SERVER, and give --detector-file or concepts"
+        )
     images = iter(image_files(paths))
     first = next(images, None)
     if first is None:

@@ -108,6 +108,38 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)
 
 
+@contextmanager
+def image_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Shows on stderr, if it is a terminal, how far a task is, images a second and the time left.
+
+    Gives what is to be called with (task, images done, images in all); 0 if their number is not known.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    speed = TextColumn("{task.fields[speed]}")
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        speed,
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        tasks: dict[str, Any] = {}
+
+        def watch(name: str, done: int, total: int) -> None:
+            if name not in tasks:  # what a stopped run left is done already, and says nothing of the speed
+                tasks[name] = progress.add_task(name, total=total or None, completed=done, speed="")
+                return
+            progress.update(tasks[name], completed=done)
+            rate = next(task.speed for task in progress.tasks if task.id == tasks[name])
+            progress.update(tasks[name], speed=f"{rate:.1f} images/s" if rate else "")
+
+        yield watch
+
+
 def _print_rich(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     from rich.console import Console
     from rich.table import Table

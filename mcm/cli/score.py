@@ -69,7 +69,7 @@ def score(
     discoveries.check(fdr, fdr_method)
     if fdr is not None and source is not None:
         raise InvalidInput("--fdr needs a calibrated detector, not concepts: --detector-file or --detector")
-    images = options.images_of(paths)
+    images = options.images_of(paths, url)
     wanted = source or detector_file or str(detector)
     judge, revision = _judge(wanted, url, fdr, fdr_method)
     rows = _rows(wanted, vocabulary, url, images, encoder, device, top_k, jobs, revision)

@@ -16,7 +16,7 @@ from mcm.encoders import Encoder
 from mcm.errors import EncoderMismatch, InvalidInput
 from mcm.evaluation.blocks import Rows, local_detectors, score_pieces
 from mcm.evaluation.results import Extreme, SetCount
-from mcm.evaluation.store import ImageFile, Store, image_file
+from mcm.evaluation.store import Store, image_file, keep_missing
 from mcm.evaluation.tables import Table, open_table
 from mcm.pipeline import Embedded, Source, embed_images, image_files
 from mcm.scores import Floats
@@ -98,14 +98,15 @@ def score_set(data_set: DataSet, sign: int, work: Work) -> ScoredSet:
 
 
 def _read_scores(data_set: DataSet, table: Table, sign: int) -> ScoredSet:
-    extremes, scores, failed, marks = Extremes(sign), [np.empty(0)], 0, frozenset[str]()
+    extremes, scores, marks = Extremes(sign), [np.empty(0)], frozenset[str]()
+    failures = list[tuple[str, str]]()
     for piece in table.pieces():
         scores.append(piece.values)
         extremes.see(piece.names, piece.values)
-        failed += piece.failed
+        failures += piece.failures
         marks |= piece.marks
     found = np.concatenate(scores)[None, :]
-    return ScoredSet(SetCount(data_set.name, found.shape[1], failed), found, extremes.all(), marks)
+    return ScoredSet(_count(data_set, found, failures), found, extremes.all(), marks)
 
 
 def _score_table(data_set: DataSet, table: Table, sign: int, work: Work) -> ScoredSet:
@@ -115,13 +116,12 @@ def _score_table(data_set: DataSet, table: Table, sign: int, work: Work) -> Scor
             f"the score {local[0].definition.score!r} needs the patches of the images, which the table of "
             f"{data_set.name} does not hold: give the folder of images"
         )
-    extremes, failed, names = Extremes(sign), 0, list[list[str]]()
+    extremes, failures, names = Extremes(sign), list[tuple[str, str]](), list[list[str]]()
 
     def embeddings() -> Iterator[Rows]:
-        nonlocal failed
         for piece in table.pieces():
             _require_fingerprint(work, piece.marks, data_set)
-            failed += piece.failed
+            failures.extend(piece.failures)
             if piece.names:
                 names.append(piece.names)
                 yield Rows(piece.values)
@@ -132,20 +132,27 @@ def _score_table(data_set: DataSet, table: Table, sign: int, work: Work) -> Scor
         scores.append(found)
         work.watch(data_set.name, sum(s.shape[1] for s in scores), 0)
     every = np.concatenate(scores, axis=1)
-    return ScoredSet(SetCount(data_set.name, every.shape[1], failed), every, extremes.all())
+    return ScoredSet(_count(data_set, every, failures), every, extremes.all())
 
 
 def _score_images(data_set: DataSet, sign: int, work: Work) -> ScoredSet:
     _require_detectors(work, data_set)
     if work.encoder is None:
         raise InvalidInput(f"{data_set.name} is a folder of images: an encoder is needed to embed them")
+    encoder = work.encoder
     files = [image_file(path, data_set.path) for path in image_files([data_set.path])]
     extremes, failures, names = Extremes(sign, data_set.path), list[tuple[str, str]](), list[list[str]]()
     scores = [np.empty((len(work.detectors), 0))]
     local = local_detectors(work.detectors)
-    with _store(data_set, work.encoder, local, work.folder) as store:
-        embed_missing(
-            store, files, work.encoder, local=local, read=work.read, watch=partial(work.watch, data_set.name)
+    with _store(data_set, encoder, local, work.folder) as store:
+        keep_missing(
+            store,
+            files,
+            lambda paths: embed_images(
+                encoder, (_source(path, work.read) for path in paths), patches=bool(local)
+            ),
+            local=partial(_local_scores, local),
+            watch=partial(work.watch, data_set.name),
         )
 
         def embeddings() -> Iterator[Rows]:
@@ -159,33 +166,11 @@ def _score_images(data_set: DataSet, sign: int, work: Work) -> ScoredSet:
             extremes.see(names.pop(0), found[0])
             scores.append(found)
     every = np.concatenate(scores, axis=1)
-    count = SetCount(data_set.name, every.shape[1], len(failures), tuple(failures[:KEPT_FAILURES]))
-    return ScoredSet(count, every, extremes.all())
+    return ScoredSet(_count(data_set, every, failures), every, extremes.all())
 
 
-def embed_missing(
-    store: Store,
-    files: Sequence[ImageFile],
-    encoder: Encoder,
-    *,
-    local: Sequence[Detector] = (),
-    read: Read | None = None,
-    threads: int | None = None,
-    watch: Callable[[int, int], None],
-) -> None:
-    """Embed the files that the store does not have; `watch` is told how many are done, of how many.
-
-    Beside each embedding goes what the image's patches give the detectors in `local`.
-    """
-    done = store.done()
-    missing = [file for file in files if file.identity not in done]
-    seen = len(files) - len(missing)
-    watch(seen, len(files))
-    sources = (_source(file.path, read) for file in missing)
-    embedded = embed_images(encoder, sources, patches=bool(local), threads=threads)
-    for _ in store.add(zip(missing, embedded, strict=True), partial(_local_scores, local)):
-        seen += 1
-        watch(seen, len(files))
+def _count(data_set: DataSet, scores: Floats, failures: Sequence[tuple[str, str]]) -> SetCount:
+    return SetCount(data_set.name, scores.shape[1], len(failures), tuple(failures[:KEPT_FAILURES]))
 
 
 def _local_scores(detectors: Sequence[Detector], item: Embedded) -> list[float]:

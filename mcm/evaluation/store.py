@@ -6,7 +6,8 @@ is added. Images with an error are tried again by every run: the reason may be g
 
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ class Store:
 
     def add(
         self, files: Iterable[tuple[ImageFile, Embedded]], local: Local | None = None
-    ) -> Iterator[Embedded]:
+    ) -> Generator[Embedded, None, None]:
         """Keep the embeddings as they come and pass them on; also those at hand when the run is stopped.
 
         `local` gives the numbers that are kept beside the embedding of an image.
@@ -138,19 +139,13 @@ class Store:
                     good.append(i)
                 else:
                     failures.append((name, error))
-            kept = table.take(good)
+            kept = table.take(np.array(good, dtype=np.int64))
             yield StoredPiece(
                 [keys[i][1] for i in good],
                 _matrix(kept, "embedding", np.float32),
                 _matrix(kept, "local", np.float64),
                 failures,
             )
-
-    def remove(self) -> None:
-        """Delete the parts."""
-        for part in self._parts():
-            part.unlink()
-        self.folder.rmdir()
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("part-*.parquet"))
@@ -180,6 +175,29 @@ class Store:
         except OSError:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def keep_missing(
+    store: Store,
+    files: Sequence[ImageFile],
+    embed: Callable[[Iterable[Path]], Iterator[Embedded]],
+    *,
+    local: Local | None = None,
+    watch: Callable[[int, int], None],
+) -> None:
+    """Embed and keep the files that the store does not have; `watch` is told how many are done, of how many.
+
+    `embed` gives an embedding or error for each path, in order; `local`: see `Store.add`.
+    """
+    done = store.done()
+    missing = [file for file in files if file.identity not in done]
+    seen = len(files) - len(missing)
+    watch(seen, len(files))
+    embedded = embed(file.path for file in missing)
+    with closing(store.add(zip(missing, embedded, strict=True), local)) as kept:
+        for _ in kept:
+            seen += 1
+            watch(seen, len(files))
 
 
 def _matrix(table: Any, column: str, dtype: type) -> NDArray[Any]:

@@ -29,15 +29,15 @@ _TEXTS = ("name", "error", "encoder", "fingerprint", "definition_hash", "score_n
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Some rows: their names, and scores (n,) float64 or embeddings (n, d) float32.
+    """Some rows: their names, and scores (n,) float64 or embeddings (n, d) float32, finite and not zero.
 
-    `failed` rows had an error instead and are left out. `marks` says under what the numbers were made: the
+    `failures` are (name, error) of the other rows. `marks` says under what the numbers were made: the
     fingerprints of embeddings, the definition hashes of scores; empty where the table does not tell.
     """
 
     names: list[str]
     values: NDArray[Any]
-    failed: int
+    failures: list[tuple[str, str]]
     marks: frozenset[str]
 
 
@@ -55,13 +55,8 @@ class Table:
         Raises:
             InvalidInput: a value that is no number, or embeddings of different lengths; names the row.
         """
-        if self.path.suffix.lower() == ".parquet":
-            yield from _parquet_pieces(self)
-            return
-        rows, done = _READERS[self.path.suffix.lower()](self.path), 0
-        while gathered := list(islice(rows, PIECE)):
-            yield _piece(self, gathered, done)
-            done += len(gathered)
+        pieces = _parquet_pieces(self) if self.path.suffix.lower() == ".parquet" else _text_pieces(self)
+        return map(_without_unsound, pieces) if self.kind == "embedding" else pieces
 
     def encoder_name(self) -> str | None:
         """The encoder that the first row names, or None."""
@@ -75,6 +70,11 @@ class Table:
         return name or None
 
 
+def is_table(path: Path) -> bool:
+    """Whether the name of a file is that of a table."""
+    return path.suffix.lower() in SUFFIXES
+
+
 def open_table(path: Path) -> Table:
     """The table in a file, told by its columns.
 
@@ -84,7 +84,7 @@ def open_table(path: Path) -> Table:
     """
     if not path.exists():
         raise InvalidInput(f"there is no {path}")
-    if path.suffix.lower() not in SUFFIXES:
+    if not is_table(path):
         raise InvalidInput(
             f"{path} is no folder of images and no table: let its name end in {', '.join(SUFFIXES)}"
         )
@@ -138,13 +138,32 @@ def _jsonl_rows(path: Path) -> Rows:
 _READERS = {".csv": _csv_rows, ".jsonl": _jsonl_rows}
 
 
+def _text_pieces(table: Table) -> Iterator[Piece]:
+    rows, done = _READERS[table.path.suffix.lower()](table.path), 0
+    while gathered := list(islice(rows, PIECE)):
+        yield _piece(table, gathered, done)
+        done += len(gathered)
+
+
+def _without_unsound(piece: Piece) -> Piece:
+    """Embeddings that point nowhere fail alone."""
+    squares = np.einsum("ij,ij->i", piece.values, piece.values)
+    sound = np.isfinite(squares) & (squares > 0)
+    if sound.all():
+        return piece
+    bad = [(piece.names[i], "the embedding is zero or not finite") for i in np.flatnonzero(~sound)]
+    names = [piece.names[i] for i in np.flatnonzero(sound)]
+    return Piece(names, piece.values[sound], piece.failures + bad, piece.marks)
+
+
 def _piece(table: Table, rows: list[Mapping[str, Any]], done: int) -> Piece:
-    good = [(done + i, row) for i, row in enumerate(rows, 1) if not row.get("error")]
+    numbered = [(done + i, row) for i, row in enumerate(rows, 1)]
+    good = [(number, row) for number, row in numbered if not row.get("error")]
     mark = "fingerprint" if table.kind == "embedding" else "definition_hash"
     return Piece(
-        names=[str(row.get("name") or f"row {number}") for number, row in good],
+        names=[_name(row.get("name"), number) for number, row in good],
         values=_as_scores(table, good) if table.kind == "score" else _as_matrix(table, good),
-        failed=len(rows) - len(good),
+        failures=[(_name(row.get("name"), n), str(row["error"])) for n, row in numbered if row.get("error")],
         marks=frozenset(str(row[mark]) for _, row in good if row.get(mark)),
     )
 
@@ -170,7 +189,7 @@ def _score(table: Table, row: Mapping[str, Any], number: int) -> float:
 def _embedding(table: Table, row: Mapping[str, Any], number: int) -> NDArray[np.float32]:
     try:
         if "embedding" not in row:
-            return np.array([row[name] for name in _number_columns(table.columns)], dtype=np.float32)
+            return np.array([float(row[name]) for name in _number_columns(table.columns)], dtype=np.float32)
         given = row["embedding"]
         vector = np.array(json.loads(given) if isinstance(given, str) else given, dtype=np.float32)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -197,16 +216,23 @@ def _parquet_pieces(table: Table) -> Iterator[Piece]:
     wanted = [name for name in ("name", "error", mark, table.kind) if name in table.columns]
     done = 0
     for batch in _parquet_file(table.path).iter_batches(PIECE, columns=wanted):
-        good = batch.filter(batch.column(table.kind).is_valid())
-        names = good.column("name").to_pylist() if "name" in wanted else [None] * len(good)
+        valid = batch.column(table.kind).is_valid()
+        good, bad = batch.filter(valid), np.flatnonzero(~np.asarray(valid))
+        names = batch.column("name").to_pylist() if "name" in wanted else [None] * len(batch)
+        errors = batch.column("error") if "error" in wanted else None
         marks = good.column(mark).unique().to_pylist() if mark in wanted else []
+        named = [_name(name, done + i) for i, name in enumerate(names, 1)]
         yield Piece(
-            names=[f"row {done + i}" if name is None else str(name) for i, name in enumerate(names, 1)],
+            names=[named[i] for i in np.flatnonzero(np.asarray(valid))] if bad.size else named,
             values=_parquet_values(table, good.column(table.kind)),
-            failed=len(batch) - len(good),
+            failures=[(named[i], str(errors[i].as_py() if errors else "there is no value")) for i in bad],
             marks=frozenset(str(found) for found in marks if found),
         )
         done += len(batch)
+
+
+def _name(given: object, number: int) -> str:
+    return f"row {number}" if given is None or given == "" else str(given)
 
 
 def _parquet_values(table: Table, column: Any) -> NDArray[Any]:
