@@ -1,7 +1,7 @@
 """One HTML file that holds everything: tables, plots and the images that the score gets most wrong."""
 
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from io import BytesIO
 from string import Template
@@ -9,7 +9,7 @@ from string import Template
 from mcm.bootstrap import FIELDS
 from mcm.errors import ImageError
 from mcm.evaluation.paper import WHY, Comparison
-from mcm.evaluation.plots import KINDS, draw
+from mcm.evaluation.plots import Picture
 from mcm.evaluation.results import Evaluation, Extreme, ScoreResult, SetMetrics
 from mcm.images import load_image
 
@@ -45,17 +45,20 @@ $body
 """)
 
 
-def html_report(evaluation: Evaluation, comparisons: Sequence[Comparison] = ()) -> str:
-    """The report as the text of one HTML file, with `comparisons` to the paper where there are any.
+def html_report(
+    evaluation: Evaluation,
+    plots: Sequence[Mapping[str, Picture]],
+    comparisons: Sequence[Comparison] = (),
+) -> str:
+    """The report as the text of one HTML file.
 
-    Raises:
-        MissingExtra: matplotlib is not installed.
+    `plots` are those of each result, see `mcm.evaluation.plots.draw`; `comparisons` those to the paper.
     """
     names = ", ".join(found.name for found in evaluation.ood_sets)
     body = [
         _counts(evaluation),
         *(f"<p>{escape(note)}</p>" for note in evaluation.notes),
-        *(_section(result, evaluation.id_set.name) for result in evaluation.results),
+        *(_section(result, pictures) for result, pictures in zip(evaluation.results, plots, strict=True)),
         _paper(comparisons) if comparisons else "",
         _images(f"{evaluation.id_set.name} (ID): lowest scores", evaluation.lowest_id),
         *(_images(f"{n} (OOD): highest scores", found) for n, found in evaluation.highest_ood.items()),
@@ -84,14 +87,14 @@ def _counts(evaluation: Evaluation) -> str:
     return encoder + _table(("set", "", "images", "could not be used"), rows)
 
 
-def _section(result: ScoreResult, id_name: str) -> str:
+def _section(result: ScoreResult, pictures: Mapping[str, Picture]) -> str:
     rows = [
         *((name, *metric_cells(found)) for name, found in result.sets.items()),
         ("average", *metric_cells(result.average)),
     ]
     plots = "".join(
-        f'<img alt="{escape(f"{kind}: {result.title}")}" src="data:image/svg+xml;base64,{_base64(picture)}">'
-        for kind, picture in ((kind, draw(result, id_name, kind, "svg")) for kind in KINDS)
+        f'<img alt="{escape(f"{kind}: {result.title}")}" src="data:image/svg+xml;base64,{_base64(one.svg)}">'
+        for kind, one in pictures.items()
     )
     return (
         f"<h2>{escape(result.title)}</h2>{_table(('set', *TITLES.values()), rows)}"

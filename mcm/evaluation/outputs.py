@@ -11,7 +11,7 @@ from pathlib import Path
 from mcm.bootstrap import FIELDS
 from mcm.evaluation.html import html_report
 from mcm.evaluation.paper import Comparison
-from mcm.evaluation.plots import FORMATS, KINDS, draw
+from mcm.evaluation.plots import draw
 from mcm.evaluation.results import Evaluation, ScoreResult
 
 REPORT = "report.html"
@@ -25,15 +25,16 @@ def write_outputs(evaluation: Evaluation, folder: Path, comparisons: Sequence[Co
         OSError: the folder cannot be written.
     """
     (folder / "plots").mkdir(parents=True, exist_ok=True)
+    plots = [draw(result, evaluation.id_set.name) for result in evaluation.results]
     text = json.dumps(evaluation.to_json(), indent=2, ensure_ascii=False)
     (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
     (folder / "metrics.csv").write_text(metrics_csv(evaluation), encoding="utf-8")
-    (folder / REPORT).write_text(html_report(evaluation, comparisons), encoding="utf-8")
-    for result in evaluation.results:
-        for kind in KINDS:
-            for file_format in FORMATS:
-                path = folder / "plots" / f"{_slug(result)}-{kind}.{file_format}"
-                path.write_bytes(draw(result, evaluation.id_set.name, kind, file_format))
+    (folder / REPORT).write_text(html_report(evaluation, plots, comparisons), encoding="utf-8")
+    for result, pictures in zip(evaluation.results, plots, strict=True):
+        for kind, picture in pictures.items():
+            path = folder / "plots" / f"{_slug(result)}-{kind}"
+            path.with_name(path.name + ".png").write_bytes(picture.png)
+            path.with_name(path.name + ".svg").write_bytes(picture.svg)
 
 
 def metrics_csv(evaluation: Evaluation) -> str:

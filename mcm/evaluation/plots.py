@@ -1,9 +1,9 @@
 """Pictures of an evaluation: score distributions, ROC, threshold against rates."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,25 +14,28 @@ from mcm.scores import Floats
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Format = Literal["png", "svg"]
-FORMATS: tuple[Format, ...] = ("png", "svg")
+Plot = Callable[["Axes", ScoreResult, str], None]
+
 _POINTS = 500  # of a curve, however many scores there are
 _BINS = 80
 _ID_COLOUR = "#222222"
 
 
-def draw(result: ScoreResult, id_name: str, kind: str, file_format: Format) -> bytes:
-    """A picture of one result as the bytes of a file; `kind` is a key of KINDS. The bytes are
-    the same for the same data.
+@dataclass(frozen=True)
+class Picture:
+    """A plot as the bytes of two files."""
+
+    png: bytes
+    svg: bytes
+
+
+def draw(result: ScoreResult, id_name: str) -> dict[str, Picture]:
+    """The plots of one result by their names, which are those of KINDS. The same data give the same bytes.
 
     Raises:
         MissingExtra: matplotlib is not installed.
     """
-    with _figure(result.title) as (figure, axes):
-        KINDS[kind](axes, result, id_name)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize="small")
-        return _saved(figure, file_format)
+    return {kind: _picture(result, id_name, plot) for kind, plot in KINDS.items()}
 
 
 def require_matplotlib() -> None:
@@ -93,26 +96,28 @@ def _thresholds(axes: "Axes", result: ScoreResult, id_name: str) -> None:
     axes.set(xlabel="threshold", ylabel="share of images", title=result.title, ylim=(0, 1))
 
 
-KINDS: Mapping[str, Callable[["Axes", ScoreResult, str], None]] = {
+KINDS: Mapping[str, Plot] = {
     "distributions": _distributions,
     "roc": _roc,
     "thresholds": _thresholds,
 }
 
 
-@contextmanager
-def _figure(title: str) -> Iterator[tuple[Any, "Axes"]]:
+def _picture(result: ScoreResult, id_name: str, plot: Plot) -> Picture:
     require_matplotlib()
     import matplotlib
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
 
-    with matplotlib.rc_context({"svg.hashsalt": title, "axes.titlesize": "medium"}):
-        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-        yield figure, figure.subplots()
+    with matplotlib.rc_context({"svg.hashsalt": result.title, "axes.titlesize": "medium"}):
+        figure = Figure(figsize=(6.4, 4.0), layout="tight")
+        axes = figure.subplots()
+        plot(axes, result, id_name)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize="small")
+        return Picture(_saved(figure, "png", {"Software": None}), _saved(figure, "svg", {"Date": None}))
 
 
-def _saved(figure: Any, file_format: Format) -> bytes:
+def _saved(figure: Any, file_format: str, metadata: dict[str, None]) -> bytes:
     content = BytesIO()
-    metadata = {"Date": None} if file_format == "svg" else {"Software": None}
-    figure.savefig(content, format=file_format, dpi=150, metadata=metadata)
+    figure.savefig(content, format=file_format, dpi=120, metadata=metadata)
     return content.getvalue()
