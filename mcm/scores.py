@@ -27,13 +27,15 @@ _LARGEST_SCORE = 1e300  # so that the difference of two scores is finite too
 
 def probabilities(similarities: ArrayLike, temperature: float = 1.0) -> Floats:
     """Softmax of the similarities over the concepts, p = softmax(s / T): (n, k), rows sum to 1."""
-    weights = np.exp(_below_best(similarities, temperature))
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+    weights = _weights(similarities, temperature)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights
 
 
 def mcm(similarities: ArrayLike, temperature: float = 1.0) -> Floats:
     """Maximum concept matching, max p: (n,), in [1/k, 1]. Ming et al., NeurIPS 2022."""
-    return np.asarray(probabilities(similarities, temperature).max(axis=1))
+    # The weight of the best concept is exp(0) = 1.
+    return np.asarray(1 / _weights(similarities, temperature).sum(axis=1))
 
 
 def max_logit(similarities: ArrayLike, temperature: float = 1.0) -> Floats:
@@ -193,8 +195,18 @@ def finite_scores(scores: ArrayLike, what: str) -> Floats:
 
 def _below_best(similarities: ArrayLike, temperature: float) -> Floats:
     """(s - max s) / T, (n, k), at most 0: the shift leaves a softmax as it is and keeps exp in range."""
-    s = np.asarray(similarities, dtype=np.float64)
-    return np.asarray((s - s.max(axis=1, keepdims=True)) / checked_temperature(temperature))
+    given, t = np.asarray(similarities), checked_temperature(temperature)
+    s = given.astype(np.float64)  # a copy, changed in place: new memory costs more than the arithmetic
+    s -= given.max(axis=1, keepdims=True)
+    if t != 1:
+        s /= t
+    return s
+
+
+def _weights(similarities: ArrayLike, temperature: float) -> Floats:
+    """exp((s - max s) / T), (n, k), in (0, 1]."""
+    below = _below_best(similarities, temperature)
+    return np.exp(below, out=below)
 
 
 def _log_sum_exp(below: Floats) -> Floats:
