@@ -245,7 +245,9 @@ def test_tables_that_cannot_be_scored_are_refused(run: Run, tables: tuple[str, .
 # ---- embed, which goes on where it was stopped
 
 
-def test_embeddings_come_in_the_order_of_the_images_and_leave_nothing_beside_them(run: Run, reds: Path) -> None:
+def test_embeddings_come_in_the_order_of_the_images_and_leave_nothing_beside_them(
+    run: Run, reds: Path
+) -> None:
     assert run("embed", reds, "--out", "whole.parquet").code == 0
     names = pq.read_table("whole.parquet").to_pydict()["name"]
     assert names == [f"reds/{i:02}.png" for i in range(30)]
