@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,26 +51,27 @@ class Model:
                 self._deliver([(job, None)])
 
     def _images(self, jobs: list[Job]) -> None:
-        pixels = np.stack([job.work for job in jobs])
-        with self._batch(Lane.IMAGES, jobs, len(jobs)):
-            outcomes = encode_isolating(self._encode_images, pixels, self._encoder.dim)
-        failed = _report(outcomes)
-        self._stats.add(forwarded=len(jobs) - failed, failed=failed)
-        self._deliver(list(zip(jobs, outcomes, strict=True)))
+        def encode(pixels: Pixels) -> list[Any]:
+            return encode_isolating(self._encode_images, pixels, self._encoder.dim)
+
+        self._embed(Lane.IMAGES, jobs, encode)
 
     def _patches(self, jobs: list[Job]) -> None:
         encoder = require_patches(self._encoder)
+
+        def encode(pixels: Pixels) -> list[Any]:
+            found = encode_patches_isolating(self._encode_patches, pixels, *encoder.patch_grid(), encoder.dim)
+            return [self._reduced(job, outcome) for job, outcome in zip(jobs, found, strict=True)]
+
+        self._embed(Lane.PATCHES, jobs, encode)
+
+    def _embed(self, lane: Lane, jobs: list[Job], encode: Callable[[Pixels], list[Any]]) -> None:
         pixels = np.stack([job.work for job in jobs])
-        with self._batch(Lane.PATCHES, jobs, len(jobs)):
-            outcomes = encode_patches_isolating(
-                self._encode_patches, pixels, *encoder.patch_grid(), encoder.dim
-            )
-            answers = [
-                (job, self._reduced(job, outcome)) for job, outcome in zip(jobs, outcomes, strict=True)
-            ]
+        with self._batch(lane, jobs, len(jobs)):
+            outcomes = encode(pixels)
         failed = _report(outcomes)
         self._stats.add(forwarded=len(jobs) - failed, failed=failed)
-        self._deliver(answers)
+        self._deliver(list(zip(jobs, outcomes, strict=True)))
 
     def _reduced(self, job: Job, outcome: tuple[Vectors, Vectors] | EncoderError) -> Any:
         """An image's embedding and what its caller makes of its patches; the patches are let go."""

@@ -97,7 +97,7 @@ def fuse(model: nn.Module) -> int:
             continue
         last = len(blocks) - 1
         for i, block in enumerate(blocks):
-            blocks[i] = FusedBlock(block, first_only=i == last and _reads_class_token(model, tower))
+            blocks[i] = FusedBlock(block, first_only=i == last and _reads_nothing_else(model, tower))
             replaced += 1
     return replaced
 
@@ -134,13 +134,13 @@ def _comes_out_equal(block: Any) -> bool:
         return False
 
 
-def _reads_class_token(model: nn.Module, tower: Any) -> bool:
-    """Whether nothing but the first token of this tower's last block is read."""
-    visual = getattr(model, "visual", None)
-    return bool(
-        isinstance(visual, VisionTransformer)
-        and visual.transformer is tower
-        and visual.attn_pool is None
-        and visual.pool_type == "tok"
-        and not visual.output_tokens
-    )
+def reads_class_token(visual: Any) -> bool:
+    """Whether it is an open_clip ViT whose features are its class token's."""
+    plain = type(visual) is VisionTransformer
+    return plain and visual.attn_pool is None and bool(visual.pool_type == "tok")
+
+
+def _reads_nothing_else(model: nn.Module, tower: nn.Module) -> bool:
+    """Whether only the first token of this tower's last block is read."""
+    visual: Any = getattr(model, "visual", None)
+    return reads_class_token(visual) and visual.transformer is tower and not visual.output_tokens

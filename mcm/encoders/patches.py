@@ -12,7 +12,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch.nn.functional import linear
 
-from mcm.encoders.fused import FusedBlock
+from mcm.encoders.fused import FusedBlock, reads_class_token
 from mcm.errors import NoPatches
 
 _STRIDE = 32  # of a ResNet: pixels of the image, across, to one position of the last grid
@@ -81,11 +81,8 @@ def _resnet(visual: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
 
 
 def _is_plain_vit(visual: Any) -> bool:
-    return (
-        type(visual) is VisionTransformer
-        and visual.attn_pool is None
-        and visual.pool_type == "tok"
-        and all(type(block) in (ResidualAttentionBlock, FusedBlock) for block in visual.transformer.resblocks)
+    return reads_class_token(visual) and all(
+        type(block) in (ResidualAttentionBlock, FusedBlock) for block in visual.transformer.resblocks
     )
 
 
