@@ -35,6 +35,8 @@ bench: $(INSTALLED)  ## measure everything that is said of quality and speed: an
 	$(BIN)/python -m benchmarks.import_time
 	$(BIN)/python -m benchmarks.flops
 	$(BIN)/python -m benchmarks.quality
+	$(BIN)/python -m benchmarks.published
+	$(BIN)/python -m benchmarks.matrix
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.scenarios
 	$(BIN)/python -m benchmarks.overload

@@ -77,7 +77,7 @@ class Store:
         self._schema = self._pa.schema(
             [
                 ("name", self._pa.string()),
-                ("embedding", self._pa.list_(self._pa.float32())),
+                ("embedding", self._pa.list_(self._pa.field("item", self._pa.float32(), nullable=False))),
                 ("error", self._pa.string()),
                 ("encoder", self._pa.string()),
                 ("fingerprint", self._pa.string()),

@@ -148,7 +148,7 @@ def _text_pieces(table: Table) -> Iterator[Piece]:
 def _without_unsound(piece: Piece) -> Piece:
     """Embeddings that point nowhere fail alone."""
     squares = np.einsum("ij,ij->i", piece.values, piece.values)
-    sound = np.isfinite(squares) & (squares > 0)
+    sound = np.isfinite(squares) & (squares > 0)  # NaN is not
     if sound.all():
         return piece
     bad = [(piece.names[i], "the embedding is zero or not finite") for i in np.flatnonzero(~sound)]
@@ -206,7 +206,7 @@ def _parquet_file(path: Path) -> Any:
     except ImportError as error:
         raise MissingExtra("eval", "reading Parquet files") from error
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path, pre_buffer=False)  # it would keep all that was read until the end
     except pa.ArrowInvalid as error:
         raise InvalidInput(f"{path} is not a Parquet file: {error}") from error
 
@@ -216,14 +216,15 @@ def _parquet_pieces(table: Table) -> Iterator[Piece]:
     wanted = [name for name in ("name", "error", mark, table.kind) if name in table.columns]
     done = 0
     for batch in _parquet_file(table.path).iter_batches(PIECE, columns=wanted):
-        valid = batch.column(table.kind).is_valid()
-        good, bad = batch.filter(valid), np.flatnonzero(~np.asarray(valid))
+        valid = np.asarray(batch.column(table.kind).is_valid())
+        bad = np.flatnonzero(~valid)
+        good = batch.filter(valid) if bad.size else batch  # a filter copies the numbers
         names = batch.column("name").to_pylist() if "name" in wanted else [None] * len(batch)
         errors = batch.column("error") if "error" in wanted else None
         marks = good.column(mark).unique().to_pylist() if mark in wanted else []
         named = [_name(name, done + i) for i, name in enumerate(names, 1)]
         yield Piece(
-            names=[named[i] for i in np.flatnonzero(np.asarray(valid))] if bad.size else named,
+            names=[named[i] for i in np.flatnonzero(valid)] if bad.size else named,
             values=_parquet_values(table, good.column(table.kind)),
             failures=[(named[i], str(errors[i].as_py() if errors else "there is no value")) for i in bad],
             marks=frozenset(str(found) for found in marks if found),

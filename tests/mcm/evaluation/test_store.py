@@ -2,6 +2,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mcm.errors import BrokenImage, InvalidInput
@@ -65,6 +67,22 @@ def test_a_stopped_run_goes_on_where_it_was(store: Store, files: list[ImageFile]
         keep(store, files, Embedder(until=6))
     second = Embedder()
     assert keep(store, files, second)[0] == (6, 10)
+    assert second.seen == ["6.png", "7.png", "8.png", "9.png"]
+    assert kept(store, files)[1] == [float(i) for i in range(10)]
+
+
+def test_a_run_goes_on_from_parts_whose_numbers_may_be_null_as_they_once_were(
+    store: Store, files: list[ImageFile]
+) -> None:
+    keep(store, files[:6], Embedder())
+    (part,) = store.folder.glob("part-*.parquet")
+    table = pq.read_table(part)
+    place = table.schema.get_field_index("embedding")
+    pq.write_table(
+        table.set_column(place, "embedding", table["embedding"].cast(pa.list_(pa.float32()))), part
+    )
+    second = Embedder()
+    keep(Store(store.folder, "colours", "f"), files, second)
     assert second.seen == ["6.png", "7.png", "8.png", "9.png"]
     assert kept(store, files)[1] == [float(i) for i in range(10)]
 

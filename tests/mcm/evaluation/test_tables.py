@@ -62,6 +62,27 @@ def test_a_table_of_embeddings(tmp_path: Path, suffix: str) -> None:
     assert piece.marks == {"f"}
 
 
+NUMBER = pa.field("item", pa.float32(), nullable=False)
+
+
+@pytest.mark.parametrize("lists", [pa.list_(NUMBER), pa.list_(pa.float32()), pa.large_list(pa.float64())])
+def test_lists_of_numbers_of_any_kind_are_embeddings(tmp_path: Path, lists: pa.DataType) -> None:
+    """`mcm embed` writes the first, wrote the second once; others come from elsewhere."""
+    column = pa.array([[1, 0.5], None, [0, -1]], lists)
+    pq.write_table(pa.table({"embedding": column}), tmp_path / "x.parquet")
+    (piece,) = open_table(tmp_path / "x.parquet").pieces()
+    assert piece.values.tolist() == [[1, 0.5], [0, -1]]
+    assert piece.failures == [("row 2", "there is no value")]
+
+
+def test_an_embedding_without_one_of_its_numbers_fails_alone(tmp_path: Path) -> None:
+    column = pa.array([[1, 0.5], [0.5, None]], pa.list_(pa.float32()))
+    pq.write_table(pa.table({"embedding": column}), tmp_path / "x.parquet")
+    (piece,) = open_table(tmp_path / "x.parquet").pieces()
+    assert piece.values.tolist() == [[1, 0.5]]
+    assert piece.failures == [("row 2", "the embedding is zero or not finite")]
+
+
 def test_a_csv_with_a_column_for_each_number(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("name,e0,e1\na.png,1,0.5\nb.png,0,-1\n")
