@@ -1,9 +1,11 @@
 """`mcm embed`: images in, embeddings out."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +17,7 @@ from mcm.errors import ClientError
 if TYPE_CHECKING:
     from mcm.cli.files import Columns
     from mcm.client import Client
+    from mcm.evaluation.store import Store
     from mcm.pipeline import Embedded
 
 OUT_SUFFIXES = (".parquet", ".npz", ".jsonl")
@@ -64,16 +67,18 @@ def embed(
     files.check_out(out, OUT_SUFFIXES)
     url = options.server_for(server, encoder=encoder)
     images = options.images_of(paths)
+    failures, seen = [], 0
     with _model(url, encoder, device, jobs) as model:
-        rows = _resumed(out, images, model) if out.suffix.lower() == ".parquet" else _rows(images, model)
-        failures, seen = [], 0
+        store = _store_beside(out, model)
+        rows = _rows(images, model) if store is None else _resumed(store, images, model)
         with files.rows_file(out, COLUMNS) as write:
             for row in rows:
                 seen += 1
                 write(row)
                 if row["error"] is not None:
                     failures.append((row["name"], row["error"]))
-    _remove_parts(out)
+    if store is not None:
+        store.delete()
     output.list_failures(failures, seen)
     output.note(f"{seen - len(failures)} embeddings written to {out}")
     if failures:
@@ -113,31 +118,30 @@ def _rows(images: Iterable[Path], model: Model) -> Rows:
         yield _row(item.name, vector, None if item.error is None else str(item.error), model)
 
 
-def _resumed(out: Path, images: Iterable[Path], model: Model) -> Rows:
-    """The rows of all images, those of a stopped run among them, by the order of the images."""
+def _store_beside(out: Path, model: Model) -> "Store | None":
+    """Where embeddings are kept until the file is there; a format other than Parquet has no such place."""
+    from mcm.evaluation.store import Store
+
+    if out.suffix.lower() != ".parquet":
+        return None
+    return Store(out.with_name(out.name + PARTS), model.name, model.fingerprint)
+
+
+def _resumed(store: "Store", images: Iterable[Path], model: Model) -> Rows:
+    """The rows of all images, those of a stopped run first; otherwise by the order of the images."""
     from mcm.cli import output
-    from mcm.evaluation.store import Store, image_file, keep_missing
+    from mcm.evaluation.store import image_file, keep_missing
 
     found = [image_file(path) for path in images]
-    store = Store(_parts_of(out), model.name, model.fingerprint)
+    once = list(dict.fromkeys(found))
     with output.image_progress() as watch:
-        keep_missing(store, found, model.embed, watch=partial(watch, "embedding"))
-    places = {file.name: place for place, file in enumerate(found)}
-    for piece in store.pieces({file.identity for file in found}):
+        keep_missing(store, once, model.embed, watch=partial(watch, "embedding"))
+    places, times = {file.name: i for i, file in enumerate(once)}, Counter(file.name for file in found)
+    for piece in store.pieces({file.identity for file in once}):
         rows = [_row(n, vector, None, model) for n, vector in zip(piece.names, piece.embeddings, strict=True)]
         rows += [_row(name, None, error, model) for name, error in piece.failures]
-        yield from sorted(rows, key=lambda row: places[row["name"]])
-
-
-def _parts_of(out: Path) -> Path:
-    return out.with_name(out.name + PARTS)
-
-
-def _remove_parts(out: Path) -> None:
-    """What was kept for the case that the run is stopped."""
-    import shutil
-
-    shutil.rmtree(_parts_of(out), ignore_errors=True)
+        for row in sorted(rows, key=lambda row: places[row["name"]]):
+            yield from repeat(row, times[row["name"]])
 
 
 def _row(name: str, embedding: object, error: str | None, model: Model) -> dict[str, Any]:

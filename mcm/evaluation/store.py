@@ -7,7 +7,7 @@ is added. Images with an error are tried again by every run: the reason may be g
 import os
 import tempfile
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from mcm.scores import Floats
 Local = Callable[[Embedded], list[float]]
 
 ROWS = 256  # images of one part, and so the most that a killed run loses
+UNFINISHED = ".part.tmp"  # the end of the name of what a killed run was writing
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,13 @@ class Store:
                 failures,
             )
 
+    def delete(self) -> None:
+        """Delete the parts, and the folder if nothing else is in it."""
+        for file in (*self._parts(), *self.folder.glob(f"*{UNFINISHED}")):
+            file.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.folder.rmdir()
+
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("part-*.parquet"))
 
@@ -166,7 +174,7 @@ class Store:
         """A part, whole or not at all; two runs at once do not write the same one."""
         columns = {name: [row[name] for row in rows] for name in self._schema.names}
         table = self._pa.table(columns, schema=self._schema)
-        handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
+        handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=UNFINISHED)
         try:
             with os.fdopen(handle, "wb") as file:
                 self._pq.write_table(table, file)

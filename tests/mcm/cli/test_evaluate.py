@@ -254,6 +254,21 @@ def test_embeddings_come_in_the_order_of_the_images_and_leave_nothing_beside_the
     assert not Path("whole.parquet.parts").exists()
 
 
+@pytest.mark.parametrize("out", ["x.parquet", "x.jsonl"])
+def test_only_what_embed_itself_kept_is_deleted(run: Run, reds: Path, out: str) -> None:
+    mine = Path(f"{out}.parts") / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("precious")
+    assert run("embed", reds, "--out", out).code == 0
+    assert list(mine.parent.iterdir()) == [mine]
+
+
+def test_an_image_that_is_named_twice_has_two_rows(run: Run, reds: Path) -> None:
+    assert run("embed", reds / "03.png", reds, "--out", "x.parquet").code == 0
+    names = pq.read_table("x.parquet").to_pydict()["name"]
+    assert sorted(names) == sorted(["reds/03.png", *(f"reds/{i:02}.png" for i in range(30))])
+
+
 def test_embeddings_of_a_stopped_run_by_another_encoder_are_not_mixed(run: Run, reds: Path) -> None:
     from mcm.evaluation.store import Store, image_file
     from mcm.pipeline import Embedded
