@@ -13,6 +13,7 @@ import typer
 
 from mcm.cli import options
 from mcm.errors import ClientError
+from mcm.names import sayable
 
 if TYPE_CHECKING:
     from mcm.cli.files import Columns
@@ -145,8 +146,6 @@ def _resumed(store: "Store", images: Iterable[Path], model: Model) -> Rows:
 
 
 def _row(name: str, embedding: object, error: str | None, model: Model) -> dict[str, Any]:
-    from mcm.cli.rows import sayable
-
     return {
         "name": sayable(name),
         "embedding": embedding,

@@ -6,6 +6,7 @@ from typing import Any
 from mcm import wire
 from mcm.cli.files import Columns
 from mcm.detector import Detector, Verdict
+from mcm.names import sayable
 
 COLUMNS: Columns = {
     "name": "text",
@@ -52,11 +53,6 @@ class Row:
         if self.error is not None:
             return "error"
         return {True: "OOD", False: "in distribution", None: "no threshold"}[self.is_ood]
-
-
-def sayable(name: str) -> str:
-    """The name with bytes that are not UTF-8 written out, since no result file can carry them."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def blank_row(detector: Detector, encoder_name: str) -> Row:

@@ -18,6 +18,7 @@ from mcm.evaluation.blocks import Rows, local_detectors, score_pieces
 from mcm.evaluation.results import Extreme, SetCount
 from mcm.evaluation.store import Store, image_file, keep_missing
 from mcm.evaluation.tables import Table, open_table
+from mcm.names import sayable
 from mcm.pipeline import Embedded, Source, embed_images, image_files
 from mcm.scores import Floats
 
@@ -34,6 +35,9 @@ class DataSet:
 
     name: str
     path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", sayable(self.name))
 
 
 @dataclass(frozen=True, eq=False)

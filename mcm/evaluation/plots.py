@@ -58,13 +58,26 @@ def thresholds_of(*samples: Floats) -> Floats:
     return np.append(np.unique(np.concatenate(some)), np.inf)
 
 
+def _range(result: ScoreResult) -> tuple[float, float]:
+    """From low to high scores but for the most extreme; some of each set lie in it."""
+    sets = [result.id_scores, *result.ood_scores.values()]
+    low = min(np.quantile(scores, 0.001, method="lower") for scores in sets)
+    high = max(np.quantile(scores, 0.999, method="higher") for scores in sets)
+    return float(low), float(high if low < high else low + 1)
+
+
+def _label(name: str) -> str:
+    """A legend leaves out what begins with an underscore."""
+    return f" {name}" if name.startswith("_") else name
+
+
 def _distributions(axes: "Axes", result: ScoreResult, id_name: str) -> None:
-    every = np.concatenate([result.id_scores, *result.ood_scores.values()])
-    low, high = np.quantile(every, [0.001, 0.999])
-    bins = np.linspace(low, high if low < high else low + 1, _BINS).tolist()
+    bins = np.linspace(*_range(result), _BINS).tolist()
     for name, scores in result.ood_scores.items():
-        axes.hist(scores, bins, density=True, histtype="step", label=name)
-    axes.hist(result.id_scores, bins, density=True, alpha=0.25, color=_ID_COLOUR, label=f"{id_name} (ID)")
+        axes.hist(scores, bins, density=True, histtype="step", label=_label(name))
+    axes.hist(
+        result.id_scores, bins, density=True, alpha=0.25, color=_ID_COLOUR, label=_label(f"{id_name} (ID)")
+    )
     axes.set(xlabel="score (higher = more in-distribution)", ylabel="density", title=result.title)
     axes.set_yticks([])
 
@@ -72,7 +85,7 @@ def _distributions(axes: "Axes", result: ScoreResult, id_name: str) -> None:
 def _roc(axes: "Axes", result: ScoreResult, id_name: str) -> None:
     for name, scores in result.ood_scores.items():
         thresholds = thresholds_of(result.id_scores, scores)
-        label = f"{name}: AUROC {100 * result.sets[name].metrics.auroc:.2f} %"
+        label = f"{_label(name)}: AUROC {100 * result.sets[name].metrics.auroc:.2f} %"
         axes.plot(accepted(scores, thresholds), accepted(result.id_scores, thresholds), label=label)
     axes.plot([0, 1], [0, 1], color="0.8", zorder=0)
     axes.axhline(0.95, color="0.8", linestyle=":", zorder=0)
@@ -85,15 +98,14 @@ def _thresholds(axes: "Axes", result: ScoreResult, id_name: str) -> None:
         thresholds,
         1 - accepted(result.id_scores, thresholds),
         color=_ID_COLOUR,
-        label=f"{id_name} called OOD",
+        label=_label(f"{id_name} called OOD"),
     )
     for name, scores in result.ood_scores.items():
-        axes.plot(thresholds, accepted(scores, thresholds), label=f"{name} accepted")
+        axes.plot(thresholds, accepted(scores, thresholds), label=_label(f"{name} accepted"))
     axes.axhline(0.05, color="0.8", linestyle=":", zorder=0)
-    low, high = np.quantile(np.concatenate([result.id_scores, *result.ood_scores.values()]), [0.001, 0.999])
-    if low < high:
-        axes.set_xlim(low, high)
-    axes.set(xlabel="threshold", ylabel="share of images", title=result.title, ylim=(0, 1))
+    axes.set(
+        xlabel="threshold", ylabel="share of images", title=result.title, xlim=_range(result), ylim=(0, 1)
+    )
 
 
 KINDS: Mapping[str, Plot] = {
@@ -108,7 +120,9 @@ def _picture(result: ScoreResult, id_name: str, plot: Plot) -> Picture:
     import matplotlib
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
 
-    with matplotlib.rc_context({"svg.hashsalt": result.title, "axes.titlesize": "medium"}):
+    with matplotlib.rc_context(
+        {"svg.hashsalt": result.title, "axes.titlesize": "medium", "text.parse_math": False}
+    ):
         figure = Figure(figsize=(6.4, 4.0), layout="tight")
         axes = figure.subplots()
         plot(axes, result, id_name)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mcm.embeddings import Vectors
 from mcm.errors import InvalidInput, MissingExtra
+from mcm.names import sayable
 from mcm.pipeline import Embedded
 from mcm.scores import Floats
 
@@ -56,7 +57,7 @@ class StoredPiece:
 
 def image_file(path: Path, folder: Path | None = None) -> ImageFile:
     """The file as it is now; one that cannot be looked at has size -1 and fails when it is read."""
-    name = _sayable(str(path if folder is None else path.relative_to(folder)))
+    name = sayable(str(path if folder is None else path.relative_to(folder)))
     try:
         found = path.stat()
     except OSError:
@@ -162,7 +163,7 @@ class Store:
         return {
             "name": file.name,
             "embedding": item.embedding,
-            "error": None if item.error is None else _sayable(str(item.error)),
+            "error": None if item.error is None else sayable(str(item.error)),
             "encoder": self._encoder_name,
             "fingerprint": self._fingerprint,
             "size": file.size,
@@ -214,11 +215,6 @@ def _matrix(table: Any, column: str, dtype: type) -> NDArray[Any]:
         return np.empty((0, 0), dtype=dtype)
     numbers = table.column(column).combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return np.asarray(numbers, dtype=dtype).reshape(len(table), -1)
-
-
-def _sayable(text: str) -> str:
-    """The text with bytes that are not UTF-8 written out: Parquet cannot carry them."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _pyarrow() -> tuple[Any, Any]:

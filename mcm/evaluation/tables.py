@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcm.errors import InvalidInput, MissingExtra
+from mcm.names import sayable
 
 Kind = Literal["score", "embedding"]
 Rows = Iterator[Mapping[str, Any]]
@@ -163,7 +164,9 @@ def _piece(table: Table, rows: list[Mapping[str, Any]], done: int) -> Piece:
     return Piece(
         names=[_name(row.get("name"), number) for number, row in good],
         values=_as_scores(table, good) if table.kind == "score" else _as_matrix(table, good),
-        failures=[(_name(row.get("name"), n), str(row["error"])) for n, row in numbered if row.get("error")],
+        failures=[
+            (_name(row.get("name"), n), sayable(str(row["error"]))) for n, row in numbered if row.get("error")
+        ],
         marks=frozenset(str(row[mark]) for _, row in good if row.get(mark)),
     )
 
@@ -233,7 +236,7 @@ def _parquet_pieces(table: Table) -> Iterator[Piece]:
 
 
 def _name(given: object, number: int) -> str:
-    return f"row {number}" if given is None or given == "" else str(given)
+    return f"row {number}" if given is None or given == "" else sayable(str(given))
 
 
 def _parquet_values(table: Table, column: Any) -> NDArray[Any]:

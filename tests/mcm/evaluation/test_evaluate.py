@@ -11,6 +11,7 @@ from PIL import Image
 from mcm import Detector, build_detector, define
 from mcm.errors import DefinitionMismatch, EncoderMismatch, InvalidInput
 from mcm.evaluation import DataSet, Evaluation, evaluate
+from mcm.evaluation.outputs import write_outputs
 from mcm.metrics import metrics
 from tests.fakes import ColourEncoder, PatchColourEncoder
 from tests.shared import shared
@@ -78,6 +79,17 @@ def test_the_average_is_over_sets_and_has_an_interval_of_its_own(tmp_path: Path)
     assert average.intervals.low.auroc < average.metrics.auroc < average.intervals.high.auroc
     widths = [s.intervals.high.auroc - s.intervals.low.auroc for s in found.results[0].sets.values()]
     assert average.intervals.high.auroc - average.intervals.low.auroc < max(widths)
+
+
+def test_names_that_are_not_utf_8_are_written_out(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"name": "\\ud800", "score": 1}\n{"name": "b", "score": null, "error": "\\ud801"}\n')
+    found = evaluate(DataSet("a\udcff", path), [DataSet("ood", path)], draws=2)
+    write_outputs(found, tmp_path / "out")
+    assert "a\\udcff against ood" in (tmp_path / "out/report.html").read_text()
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["id"]["name"] == "a\\udcff"
+    assert found.lowest_id[0].name == "\\ud800"
+    assert found.id_set.failures == (("b", "\\ud801"),)
 
 
 def test_the_json_has_sets_and_average_of_the_first_result_and_all_results(tmp_path: Path) -> None:

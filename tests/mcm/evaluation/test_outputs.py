@@ -118,6 +118,18 @@ def test_plots_are_pictures_and_the_same_each_time() -> None:
         assert b"<dc:date>" not in picture.svg
 
 
+@pytest.mark.parametrize("name", ["$\\frac$", "_x", "a_b^c"])
+def test_names_of_sets_are_drawn_as_they_are(name: str) -> None:
+    for picture in draw(result(names=(name,)), "ID").values():
+        assert name.encode() in picture.svg  # what is drawn as paths is told in a comment
+
+
+def test_a_small_set_far_from_the_others_is_drawn() -> None:
+    found = result()
+    one = ScoreResult("mcm", 1.0, found.sets, found.average, found.id_scores, {"SUN": np.array([-9.0, 99.0])})
+    assert list(draw(one, "ID")) == list(KINDS)  # and no warning of a share of nothing
+
+
 def test_scores_that_are_all_equal_can_be_drawn() -> None:
     ones, found = np.ones(5), result()
     same = ScoreResult("mcm", 1.0, found.sets, found.average, ones, {"SUN": ones})
